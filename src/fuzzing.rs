@@ -225,7 +225,7 @@ fn answer(request: proto::SearchRequest) {
     if let Ok(request) = convert::search_request(request)
         && let Ok(answer) = INDEX.search(&request)
     {
-        convert::search_response(answer, true, None).encode_to_vec();
+        convert::search_response(answer, true, None, None).encode_to_vec();
     }
 }
 

@@ -21,8 +21,8 @@
 //! | `panics.rs`      | panics as values |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
-//! | `partition.rs`   | which videos a shard of an index has |
 //! | `mix.rs`        | the hash of a number |
+//! | `priority.rs`   | the priority and the processor time of threads in the background |
 //! | `program.rs`     | the commit that the program was built from |
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `sync.rs`        | locks, threads and published values, which tests can interleave |
@@ -47,6 +47,7 @@ pub mod output;
 pub mod panics;
 pub mod parallel;
 pub mod partition;
+pub(crate) mod priority;
 #[cfg(feature = "server")]
 pub(crate) mod program;
 pub mod regular_file;

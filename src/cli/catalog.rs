@@ -58,6 +58,9 @@ pub struct Get {
     /// Also show the embeddings.
     #[arg(long)]
     vectors: bool,
+    /// The model of the index to ask, of several that an alias stands for.
+    #[arg(long, value_name = "NAME")]
+    embedding_model: Option<String>,
 }
 
 /// Takes videos down.
@@ -99,10 +102,15 @@ pub fn delete(Delete { videos: Videos { remote, index, ids, text_ids } }: Delete
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses the request.
-pub fn get(Get { videos: Videos { remote, index, ids, text_ids }, vectors }: Get) -> anyhow::Result<()> {
+pub fn get(
+    Get { videos: Videos { remote, index, ids, text_ids }, vectors, embedding_model }: Get,
+) -> anyhow::Result<()> {
     let return_attributes = vec!["*".to_owned()];
     let (video_ids, text_ids) = split(&ids, text_ids);
-    let request = GetRequest { index, video_ids, text_ids, return_attributes, return_vectors: vectors };
+    let embedding_model = embedding_model.unwrap_or_default();
+    let return_vectors = vectors;
+    let request =
+        GetRequest { index, video_ids, text_ids, return_attributes, return_vectors, embedding_model };
     let response = remote.ask(async |client| Ok(client.get(request).await?))?;
     remote.print("GetResponse", &response, |response| response.results.iter().map(render).collect())
 }
@@ -190,10 +198,11 @@ mod tests {
 
     #[test]
     fn fails_when_not_everything_was_written() {
-        assert!(check(&WriteResponse { sequence: 3, written: 1, errors: Vec::new() }).is_ok());
+        assert!(check(&WriteResponse { sequence: 3, written: 1, ..WriteResponse::default() }).is_ok());
         let status = tonic_types::Status { message: "video_ids[1]: no".into(), ..Default::default() };
         let errors = vec![WriteError { position: 1, status: Some(status) }];
-        let error = check(&WriteResponse { sequence: 3, written: 1, errors }).unwrap_err();
+        let error = check(&WriteResponse { sequence: 3, written: 1, errors, ..WriteResponse::default() })
+            .unwrap_err();
         assert_eq!(error.to_string(), "1 not written\n  video_ids[1]: no");
     }
 }

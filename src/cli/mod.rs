@@ -24,6 +24,8 @@
 //! | `upsert.rs`       | `upsert`: sends a catalog to a running server |
 //! | `value.rs`        | attribute values as text |
 //! | `status.rs`       | `status`, `list`, `activate`: indexes of a running server and their generations |
+//! | `alias.rs`        | `alias`: names that stand for indexes on a running server |
+//! | `shadow.rs`       | `shadow`: compares a candidate with an index of a running server |
 //! | `shell.rs`        | `completions`, `man`: files for shells and `man` |
 //! | `nats.rs`         | the flags of the servers of NATS |
 //! | `cluster.rs`      | `cluster`: into how many shards an index is divided |
@@ -44,6 +46,7 @@
 #[macro_use]
 mod say;
 
+mod alias;
 mod announce;
 mod audit;
 #[cfg(feature = "cluster")]
@@ -75,6 +78,7 @@ mod remote;
 mod route;
 mod sample;
 mod serve;
+mod shadow;
 mod shared_logs;
 mod shell;
 mod status;
@@ -120,6 +124,8 @@ enum Command {
     Status(status::Status),
     List(status::List),
     Activate(status::Activate),
+    Alias(alias::Arguments),
+    Shadow(shadow::Arguments),
     Rebuild(rebuild::Arguments),
     #[cfg(feature = "cluster")]
     Cluster(cluster::Arguments),
@@ -202,6 +208,8 @@ fn run_command() -> anyhow::Result<()> {
         Command::Status(arguments) => status::status(arguments),
         Command::List(arguments) => status::list(arguments),
         Command::Activate(arguments) => status::activate(arguments),
+        Command::Alias(arguments) => alias::run(arguments),
+        Command::Shadow(arguments) => shadow::run(arguments),
         Command::Rebuild(arguments) => rebuild::run(&arguments),
         #[cfg(feature = "cluster")]
         Command::Cluster(arguments) => cluster::run(&arguments),

@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::audit;
 use crate::config::telemetry::{self, Log, StderrWriter};
 use crate::config::{ConfigError, ServeConfig, key_file};
-use crate::service::{self, Access, AccessOptions, Listeners};
+use crate::service::{self, Access, AccessOptions, Aliases, Listeners};
 
 /// The name of an index that is configured without a name.
 pub(super) const DEFAULT_NAME: &str = "default";
@@ -34,6 +34,7 @@ pub(super) struct Process {
     pub(super) runtime: Runtime,
     pub(super) sockets: Sockets,
     pub(super) access: Access,
+    pub(super) aliases: Arc<Aliases>,
     pub(super) signals: Signals,
 }
 
@@ -85,8 +86,14 @@ impl Process {
         let sockets = Sockets::claim(&config)?;
         let (audit, writer) = audit::open(&config)?;
         let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
+        let aliases = match config.aliases.as_os_str().is_empty() {
+            true => Aliases::default(),
+            false => Aliases::open(&config.aliases).context("aliases")?,
+        };
+        let aliases = Arc::new(aliases);
         let records = Records { _audit: writer, _log: log };
-        Ok(Self { records, config, runtime, sockets, access, signals: Signals { hangup, had_terminal } })
+        let signals = Signals { hangup, had_terminal };
+        Ok(Self { records, config, runtime, sockets, access, aliases, signals })
     }
 }
 

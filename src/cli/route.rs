@@ -8,6 +8,7 @@ use anyhow::bail;
 use super::process::{DEFAULT_NAME, Process, print};
 use crate::config::ServeConfig;
 use crate::router::Routing;
+use crate::service::ServiceOptions;
 
 /// Serve indexes that are divided over the servers of shards: searches ask one replica of every shard and merge the answers.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub struct Arguments {
     /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// A file of names that stand for indexes, which `shortlist alias` sets.
+    #[arg(long, value_name = "FILE")]
+    aliases: Option<PathBuf>,
     /// Configuration in TOML, as for serve, with a section [route]. SHORTLIST_SERVE_* variables and flags override it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -37,7 +41,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism()?.get();
     let process = Process::start(arguments.config.as_deref(), threads, || settings(arguments))?;
-    let Process { records: _records, config, runtime, sockets, access, signals } = process;
+    let Process { records: _records, config, runtime, sockets, access, aliases, signals } = process;
     let mut routing = {
         // Connections need it. NATS and buckets have threads of their own, and wait for them here.
         let _runtime = runtime.enter();
@@ -48,7 +52,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals.shutdown(access.clone())?;
         announce(&routing.indexes(), address);
-        routing.serve(listeners, config.limits.engine, config.service_options(access), shutdown).await?;
+        let options = ServiceOptions { aliases, ..config.service_options(access) };
+        routing.serve(listeners, config.limits.engine, options, shutdown).await?;
         Ok(())
     });
     runtime.shutdown_background();
@@ -59,6 +64,9 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     let mut config = ServeConfig::load(arguments.config.as_deref())?;
     if let Some(listen) = &arguments.listen {
         config.listen.clone_from(listen);
+    }
+    if let Some(aliases) = &arguments.aliases {
+        config.aliases.clone_from(aliases);
     }
     if !arguments.shards.is_empty() {
         config.route.shards.clear();

@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// A file of names that stand for indexes, which `shortlist alias` sets.
+    #[arg(long, value_name = "FILE")]
+    aliases: Option<PathBuf>,
     /// Configuration in TOML. SHORTLIST_SERVE_* variables and flags override it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -63,7 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // for the cores.
     let io_threads = std::thread::available_parallelism()?.get().div_ceil(2);
     let process = Process::start(arguments.config.as_deref(), io_threads, || settings(arguments))?;
-    let Process { records: _records, mut config, runtime, sockets, access, signals } = process;
+    let Process { records: _records, mut config, runtime, sockets, access, aliases, signals } = process;
     let is_sample = config.indexes.is_empty();
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
@@ -96,7 +99,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals.shutdown(access.clone())?;
         announce(&engine, address, is_sample)?;
-        let options = ServiceOptions { buckets, ..config.service_options(access) };
+        let options = ServiceOptions { buckets, aliases, ..config.service_options(access) };
         let shutdown = async {
             shutdown.await;
             following.stop();
@@ -115,6 +118,9 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     let mut config = ServeConfig::load(arguments.config.as_deref())?;
     if let Some(listen) = &arguments.listen {
         config.listen.clone_from(listen);
+    }
+    if let Some(aliases) = &arguments.aliases {
+        config.aliases.clone_from(aliases);
     }
     if let Some(threads) = arguments.threads {
         config.threads = threads;

@@ -10,7 +10,7 @@ use super::value::instant;
 use crate::base::text::visible_text;
 use crate::service::proto::rebuild_status::State;
 use crate::service::proto::{
-    ActivateRequest, GateReport, GetStatusRequest, IndexStatus, MemoryMode, RebuildStatus,
+    ActivateRequest, Alias, GateReport, GetStatusRequest, IndexStatus, MemoryMode, RebuildStatus,
 };
 
 /// Columns of the names of facts.
@@ -57,7 +57,12 @@ pub fn status(Status { remote, index }: Status) -> anyhow::Result<()> {
     let answer = remote.ask(async |client| Ok(client.get_status(GetStatusRequest { index }).await?))?;
     remote.print("GetStatusResponse", &answer, |answer| {
         let indexes = answer.indexes.iter().map(details).collect::<Vec<_>>().join("\n");
-        format!("server {} · kernel {}\n\n{indexes}", answer.server_version, answer.kernel)
+        let alias = |of: &Alias| {
+            format!("alias {}: {}\n", visible_text(&of.alias), visible_text(&of.indexes.join(" ")))
+        };
+        let aliases: String = answer.aliases.iter().map(alias).collect();
+        let aliases = if aliases.is_empty() { aliases } else { format!("{aliases}\n") };
+        format!("server {} · kernel {}\n\n{aliases}{indexes}", answer.server_version, answer.kernel)
     })
 }
 
@@ -172,6 +177,11 @@ fn details(status: &IndexStatus) -> String {
         },
     );
     line("rebuild", status.rebuild.as_ref().map(rebuild).unwrap_or_default());
+    let shadow = status.shadow.as_ref().map(|shadow| {
+        let candidate = super::shadow::candidate(shadow.candidate.as_ref());
+        format!("{candidate}, {} searches compared", shadow.compared)
+    });
+    line("shadow", shadow.unwrap_or_default());
     line("gate", status.gate.as_ref().map(gate).unwrap_or_default());
     text
 }

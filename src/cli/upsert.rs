@@ -135,6 +135,7 @@ impl Catalog {
             attributes: attributes.collect(),
             expires_at: expires_at.map(timestamp),
             embedding_model: self.embedding_model.clone(),
+            vectors: Default::default(),
         }
     }
 }

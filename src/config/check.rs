@@ -26,6 +26,9 @@ impl ServeConfig {
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
+        if !(self.shadow.cpu_share > 0.0 && self.shadow.cpu_share <= 1.0) {
+            return value("shadow.cpu_share", "more than 0 and at most 1", &self.shadow.cpu_share);
+        }
         self.check_access()?;
         self.cluster.check()?;
         self.check_own_limits()?;

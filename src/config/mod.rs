@@ -24,6 +24,8 @@
 //! allowed_origins = []            # origins of web pages that may call in JSON, such as "https://console.example"
 //! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
 //!                                 # keys or tokens, else "off"
+//! aliases = ""                    # file of names that stand for indexes, which `shortlist alias` sets, such as
+//!                                 # "aliases.json"; read again when it changes; "": no such names
 //! threads = 0                     # threads of the compute pool; 0 for one per core
 //! memory = "auto"                 # search a copy in memory, on huge pages, while there is enough memory, else the mapped
 //!                                 # file; "mapped": always the file; "resident": always the copy
@@ -112,6 +114,13 @@
 //! advertise = ""                  # host and port at which routers reach this server; "" to not announce it
 //! replica = ""                    # name of this server in that; default: the host name
 //!
+//! [shadow]                        # of `shortlist shadow`, which repeats searches on a candidate
+//! cpu_share = 0.25                # processor time that it takes, as a share of one core: greater than 0, at most 1
+//! servers = []                    # addresses of servers that may be candidates; queries of users are sent to them
+//! # key_file = "shadow.key"       # a file with the key that they want
+//! # ca = "ca.pem"                 # the authorities of their certificates; default: those of the system
+//! # insecure = false              # send the key to other machines without encryption
+//!
 //! [route]                         # of `route`: how to reach the servers of shards. A router checks the limits of each caller,
 //!                                 # and the servers check those of the key of the router. It does not queue searches
 //!                                 # and does not know their cost, so of its own limits, max_queued_per_client and
@@ -169,6 +178,7 @@ pub mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -179,8 +189,8 @@ use crate::engine::{EngineOptions, GateOptions, MemoryGauge, MemoryPolicy, Rebui
 #[cfg(feature = "cluster")]
 use crate::router::RouteOptions;
 use crate::service::{
-    Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions, SlowSearchOptions,
-    TraceOptions,
+    Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions, ShadowOptions,
+    SlowSearchOptions, TraceOptions,
 };
 
 pub use self::access::{JwtConfig, TlsConfig};
@@ -217,6 +227,8 @@ pub struct ServeConfig {
     pub jwt: JwtConfig,
     /// The folder or the bucket of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
+    /// The file that keeps names that stand for indexes; without it, there are none.
+    pub aliases: PathBuf,
     /// Threads of the compute pool; 0 for one per core.
     #[serde(deserialize_with = "whole")]
     pub threads: usize,
@@ -259,6 +271,8 @@ pub struct ServeConfig {
     pub gate: GateOptions,
     /// Indexes that several servers serve.
     pub cluster: ClusterConfig,
+    /// How searches may be repeated on a candidate.
+    pub shadow: ShadowOptions,
     /// How `route` reaches the servers of shards.
     #[cfg(feature = "cluster")]
     pub route: RouteOptions,
@@ -279,6 +293,7 @@ impl Default for ServeConfig {
             keys: Vec::new(),
             jwt: JwtConfig::default(),
             indexes: BTreeMap::new(),
+            aliases: PathBuf::new(),
             threads: 0,
             memory: MemoryPolicy::Auto,
             follow: false,
@@ -297,6 +312,7 @@ impl Default for ServeConfig {
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
             cluster: ClusterConfig::default(),
+            shadow: ShadowOptions::default(),
             #[cfg(feature = "cluster")]
             route: RouteOptions::default(),
         }
@@ -340,7 +356,7 @@ impl ServeConfig {
         })
     }
 
-    /// Returns the options of the service.
+    /// Returns the options of the service, without aliases.
     pub fn service_options(&self, access: Access) -> ServiceOptions {
         ServiceOptions {
             access,
@@ -350,6 +366,8 @@ impl ServeConfig {
             connections: self.connections,
             traces: self.traces.clone(),
             buckets: Vec::new(),
+            aliases: Arc::default(),
+            shadow: self.shadow.clone(),
             slow_searches: SlowSearchOptions {
                 threshold: self.slow_search_threshold,
                 max_per_second: self.slow_search_per_second,

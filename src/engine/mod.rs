@@ -10,6 +10,7 @@
 //! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
 //! | `rebuild/`   | the next generation, built while the current one answers |
 //! | `operations.rs` | what operators ask of an index: its state, another generation, a rebuild |
+//! | `candidate.rs` | generations that are compared with the one that answers |
 //! | `options.rs` | how an engine is set up |
 //! | `memory.rs`  | when generations are copied into memory, and when the copies are given back |
 //! | `status.rs`  | the state of the indexes |
@@ -17,6 +18,7 @@
 //! | `error.rs`   | why a request has no answer |
 //! | `field.rs`   | the fields that errors name |
 
+mod candidate;
 mod error;
 mod field;
 mod memory;
@@ -45,6 +47,7 @@ use write::catalog::{Target, look_up, read_only};
 
 pub use crate::live::Append;
 pub use crate::search::{Loss, Plan, Shortfall, Stage};
+pub use candidate::CandidateGeneration;
 pub use error::EngineError;
 pub use field::Field;
 pub use memory::{MemoryGauge, MemoryPolicy, Shortage, Size};
@@ -98,7 +101,7 @@ impl Engine {
         let background = rayon::ThreadPoolBuilder::new()
             .num_threads(options.rebuild.threads())
             .thread_name(|thread| format!("background-{thread}"))
-            .start_handler(|_| rebuild::rebuilder::lower_priority())
+            .start_handler(|_| crate::base::priority::lower_priority())
             .build()
             .map_err(EngineError::Threads)?;
         let supervisor = Arc::<Supervisor>::default();
@@ -300,6 +303,31 @@ impl Engine {
                 })?;
             }
             Ok(written)
+        })
+    }
+
+    /// Returns the model of the embeddings of an index; `None` if its build did not name one.
+    ///
+    /// # Errors
+    /// If there is no such index.
+    pub fn embedding_model(&self, index: &str) -> Result<Option<String>, EngineError> {
+        self.with(index, |served| Ok(served.shared().current.load().index.metadata().embedding_model.clone()))
+    }
+
+    /// Returns the position of the first mutation that [`Engine::write`] would refuse now, and why.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub fn refused(
+        &self,
+        index: &str,
+        mutations: &[Mutation],
+    ) -> Result<Option<(usize, EngineError)>, EngineError> {
+        self.with(index, |served| {
+            let snapshot = served.snapshot()?;
+            served.check_writable()?;
+            let target = Target { name: served.name(), log: served.log(), snapshot: &snapshot };
+            Ok(target.first_refused(mutations))
         })
     }
 

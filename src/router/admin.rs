@@ -8,17 +8,19 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::all::{Boxed, all};
+use super::health;
 use super::state::{Router, RouterCall, code_of};
 use super::topology::ShardMap;
 use super::transport::{Call, Reply};
 use crate::base::partition::Shard;
 use crate::base::text::shortened;
 use crate::kernel::Kernels;
-use crate::service::parts::{Change, Event, Indexes as _, check_index, may_list, status};
+use crate::service::parts::{AliasMap, Change, Event, Indexes as _, alias, check_index, may_list, status};
 use crate::service::proto::admin_server::Admin;
 use crate::service::proto::{
     ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
-    GetStatusResponse, IndexStatus, RebuildRequest, RebuildResponse,
+    GetStatusResponse, IndexStatus, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
+    SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse,
 };
 
 /// The longest text of the problems of all shards.
@@ -39,13 +41,17 @@ impl AdminService {
         &self,
         method: &'static str,
         request: &Request<T>,
-        index: &str,
+        name: &str,
     ) -> Result<Response<R>, Status> {
         let call = RouterCall::of(&self.router, method, request)?;
+        let mut index = name.to_owned();
+        // Of an alias of several indexes, what the first one says.
+        call.named(&self.router.shell.aliases.current(), &mut index, "");
+        let index = index.as_str();
         let observation = call.observe(index);
         let (shell, caller) = (&self.router.shell, &call.caller);
         // Recorded there, if it is refused.
-        if let Err(status) = check_index(shell, caller, method, index) {
+        if let Err(status) = check_index(shell, caller, method, name, index) {
             observation.finish(status.code());
             return Err(status);
         }
@@ -75,11 +81,17 @@ impl Admin for AdminService {
     ) -> Result<Response<GetStatusResponse>, Status> {
         let call = RouterCall::of(&self.router, "GetStatus", &request)?;
         let name = request.into_inner().index;
-        let observation = call.observe(&name);
-        let result = statuses(&call, &name).await;
+        let aliases = self.router.shell.aliases.current();
+        let mut first = name.clone();
+        call.named(&aliases, &mut first, "");
+        let observation = call.observe(if name.is_empty() { "" } else { &first });
+        let result = statuses(&call, &aliases, &name, &first).await;
         observation.finish(code_of(&result));
         let indexes = result?;
+        let is_shown = |index: &str| indexes.iter().any(|shown| shown.name == index);
+        let aliases = alias::listed(&aliases, &call.caller, is_shown);
         Ok(Response::new(GetStatusResponse {
+            aliases,
             indexes,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: Kernels::get().isa().name().to_owned(),
@@ -103,19 +115,53 @@ impl Admin for AdminService {
     ) -> Result<Response<CancelRebuildResponse>, Status> {
         self.refuse("CancelRebuild", &request, &request.get_ref().index)
     }
+
+    async fn set_alias(
+        &self,
+        request: Request<SetAliasRequest>,
+    ) -> Result<Response<SetAliasResponse>, Status> {
+        let set = alias::set(&self.router.shell, request).await;
+        // An index of several is chosen by its model.
+        health::ask_models(&self.router).await;
+        self.router.shell.health.observe(&*self.router.topology).await;
+        set
+    }
+
+    async fn set_shadow(
+        &self,
+        request: Request<SetShadowRequest>,
+    ) -> Result<Response<SetShadowResponse>, Status> {
+        self.refuse("SetShadow", &request, &request.get_ref().index)
+    }
+
+    async fn list_aliases(
+        &self,
+        request: Request<ListAliasesRequest>,
+    ) -> Result<Response<ListAliasesResponse>, Status> {
+        alias::list(&self.router.shell, &request)
+    }
 }
 
-async fn statuses(call: &RouterCall<'_>, name: &str) -> Result<Vec<IndexStatus>, Status> {
-    let names: Vec<String> = match name {
+/// `first`: the index of this name, or the first one of an alias.
+async fn statuses(
+    call: &RouterCall<'_>,
+    aliases: &AliasMap,
+    name: &str,
+    first: &str,
+) -> Result<Vec<IndexStatus>, Status> {
+    let mut names: Vec<String> = match name {
         "" => call.router.topology.names().map(str::to_owned).collect(),
-        name => vec![name.to_owned()],
+        name => {
+            aliases.targets(name, &*call.router.topology).into_iter().map(|target| target.index).collect()
+        }
     };
+    names.sort_unstable();
     // A list has no name, and is of the indexes of the caller.
     if !name.is_empty() {
-        check_index(&call.router.shell, &call.caller, call.method, name)?;
+        check_index(&call.router.shell, &call.caller, call.method, name, first)?;
     }
     let mut indexes = Vec::with_capacity(names.len());
-    for name in names.iter().filter(|name| may_list(&call.caller, name)) {
+    for name in names.iter().filter(|name| may_list(&call.caller, aliases, name)) {
         let topology = &call.router.topology;
         indexes.push(match topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?))) {
             Some((name, map)) => status_of(call, name, &map).await,

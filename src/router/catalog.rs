@@ -3,6 +3,7 @@
 //! What flows in: calls. What flows out: the results of writes and lookups, of all shards together. A write that has begun is finished
 //! and answered, even after the deadline and if the caller hangs up.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,13 +21,15 @@ use super::transport::{Call, Reply};
 use super::write::{self, ById};
 use crate::base::id::VideoId;
 use crate::service::parts::{
-    AnswerCharge, Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Slot, Standing,
-    check_index, deadline, status, without_blocking_others,
+    AnswerCharge, Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Named, Single,
+    Slot, Standing, Target, check_index, deadline, divide as divide_models, merged, status,
+    without_blocking_others,
 };
 use crate::service::proto::catalog_server::Catalog;
 use crate::service::proto::{
     DeleteRequest, GetRequest, GetResponse, Lookup, RestoreRequest, StreamUpsertRequest,
-    StreamUpsertResponse, TakedownRequest, UpsertRequest, WriteResponse, stream_upsert_response,
+    StreamUpsertResponse, TakedownRequest, UpsertRequest, Video, WriteError, WriteResponse,
+    stream_upsert_response,
 };
 
 /// `Catalog` over the shards of each index.
@@ -46,6 +49,60 @@ impl Batch {
             Batch::Upsert(request) => &request.index,
             Batch::ById(_, index, ..) => index,
         }
+    }
+
+    /// The same batch for another index.
+    fn of_index(self, index: &str) -> Self {
+        let index = index.to_owned();
+        match self {
+            Batch::Upsert(request) => Batch::Upsert(UpsertRequest { index, ..request }),
+            Batch::ById(what, _, video_ids, text_ids) => Batch::ById(what, index, video_ids, text_ids),
+        }
+    }
+
+    /// Divides the batch among the indexes of an alias. An index that takes none of the videos gets no part.
+    ///
+    /// # Errors
+    /// If there are too many videos.
+    fn divide(self, targets: &[Target], max: usize) -> Result<Divided, InvalidField> {
+        let request = match self {
+            Batch::Upsert(request) => request,
+            Batch::ById(what, _, video_ids, text_ids) => {
+                let of = |target: &Target| {
+                    let batch = Batch::ById(what, target.index.clone(), video_ids.clone(), text_ids.clone());
+                    Part { batch, positions: None }
+                };
+                let parts = targets.iter().map(of).collect();
+                return Ok(Divided { parts, ..Divided::default() });
+            }
+        };
+        let UpsertRequest { videos, partial, .. } = request;
+        if videos.len() > max {
+            let problem = format!("expected at most {max} videos, found {}", videos.len());
+            return Err(InvalidField::new("videos", problem));
+        }
+        let is_empty = videos.is_empty();
+        let mut divided = Divided { is_whole: !partial, ..Divided::default() };
+        let mut unused = BTreeSet::new();
+        let mut of_targets: Vec<(Vec<Video>, Vec<usize>)> =
+            targets.iter().map(|_| Default::default()).collect();
+        for (position, video) in videos.into_iter().enumerate() {
+            match divide_models(video, targets, &mut unused) {
+                Ok(singles) => singles.into_iter().for_each(|Single { target, video, .. }| {
+                    of_targets[target].0.push(video);
+                    of_targets[target].1.push(position);
+                }),
+                Err(error) => divided.refused.push((position, error)),
+            }
+        }
+        for (target, (videos, positions)) in targets.iter().zip(of_targets) {
+            if is_empty || !videos.is_empty() {
+                let batch = Batch::Upsert(UpsertRequest { index: target.index.clone(), videos, partial });
+                divided.parts.push(Part { batch, positions: Some(positions) });
+            }
+        }
+        divided.unused_models = unused.into_iter().collect();
+        Ok(divided)
     }
 
     /// The repeated field of its items, and their number.
@@ -80,6 +137,23 @@ impl Batch {
     }
 }
 
+/// The parts of a batch, one for each index of an alias.
+#[derive(Default)]
+struct Divided {
+    parts: Vec<Part>,
+    /// The positions of the videos that no index takes, and why.
+    refused: Vec<(usize, InvalidField)>,
+    unused_models: Vec<String>,
+    /// Whether nothing is written unless everything is valid.
+    is_whole: bool,
+}
+
+struct Part {
+    batch: Batch,
+    /// The positions of its items in the request; `None` if it has all.
+    positions: Option<Vec<usize>>,
+}
+
 /// Who writes.
 #[derive(Clone)]
 struct Writer {
@@ -103,11 +177,68 @@ impl Writer {
         })
     }
 
+    /// Writes a batch to the index that it names, or to all indexes of an alias.
     async fn run(self, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
+        let (shell, topology) = (&self.router.shell, &*self.router.topology);
+        let aliases = shell.aliases.current();
+        let (name, items) = (batch.index().to_owned(), batch.items().1);
+        let targets = aliases.targets(&name, topology);
+        if !aliases.is_alias(&name, topology) {
+            return self.run_one(&name, batch.of_index(&targets[0].index), at).await;
+        }
+        let copies = batch.encoded_len().saturating_mul(targets.len());
+        let _charge = self.memory.as_ref().map(|memory| memory.charged(copies)).transpose()?;
+        let max = shell.limits.max_batch_writes;
+        let divided = batch.divide(&targets, max).map_err(|error| status::of(&error.into(), at))?;
+        let Divided { parts, refused, unused_models, is_whole } = divided;
+        let refusal = |(position, error): (usize, InvalidField)| {
+            (position, status::of(&error.into(), &format!("{at}videos[{position}].")))
+        };
+        let refused: Vec<(usize, Status)> = refused.into_iter().map(refusal).collect();
+        if let Some((_, status)) = refused.first()
+            && (is_whole || parts.is_empty())
+        {
+            check_index(shell, &self.caller, self.method, &name, &targets[0].index)?;
+            if is_whole {
+                return Err(status.clone());
+            }
+        }
+        let mut answers = Vec::with_capacity(parts.len());
+        for part in parts {
+            let index = part.batch.index().to_owned();
+            let written = self.clone().run_one(&name, part.batch, at).await;
+            let written = match part.positions {
+                None => written,
+                Some(positions) => {
+                    let field = format!("{at}videos");
+                    let restored = written.map_err(|status| restored(status, &field, &positions));
+                    restored.and_then(|written| {
+                        let errors = write::at_positions(written.errors, &field, &positions)?;
+                        Ok(WriteResponse { errors, ..written })
+                    })
+                }
+            };
+            answers.push((index, written));
+        }
+        let mut whole = merged(answers, items)?;
+        let error = |(position, status): (usize, Status)| WriteError {
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            status: Some(status::to_item(&status)),
+        };
+        let of_none = u32::try_from(refused.len()).unwrap_or(u32::MAX);
+        whole.written = whole.written.saturating_sub(of_none);
+        whole.errors.extend(refused.into_iter().map(error));
+        whole.errors.sort_by_key(|error| error.position);
+        whole.unused_models = unused_models;
+        Ok(whole)
+    }
+
+    /// Writes a batch to the index that it names, which the caller names `name`.
+    async fn run_one(self, name: &str, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
         let Self { router, method, caller, deadline, begun, memory } = self;
         let observation = router.shell.observe(method, batch.index(), deadline);
         // Recorded there, if it is refused: anyone with a key can call for an index of others.
-        let checked = check_index(&router.shell, &caller, method, batch.index());
+        let checked = check_index(&router.shell, &caller, method, name, batch.index());
         if let Err(status) = checked {
             observation.finish(status.code());
             return Err(status);
@@ -225,10 +356,12 @@ impl Catalog for CatalogService {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let call = RouterCall::of(&self.router, "Get", &request)?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let aliases = self.router.shell.aliases.current();
+        let named = call.named(&aliases, &mut request.index, &request.embedding_model);
         let observation = call.observe(&request.index);
         let result = match self.router.admission.admit_one() {
-            Ok(_permit) => get(&call, request).await,
+            Ok(_permit) => get(&call, named, request).await,
             Err(refused) => {
                 call.count_refused(&refused);
                 Err(refused)
@@ -266,12 +399,24 @@ async fn write_stream(
 }
 
 /// Looks videos up on their shards.
-async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse, AnswerCharge), Status> {
-    let (name, map) = call.index(&request.index, "")?;
-    let GetRequest { video_ids, return_attributes, return_vectors, text_ids, .. } = request;
+async fn get(
+    call: &RouterCall<'_>,
+    named: Named,
+    request: GetRequest,
+) -> Result<(GetResponse, AnswerCharge), Status> {
+    let (name, map) = call.index(named, &request.index, "")?;
+    let GetRequest { video_ids, return_attributes, return_vectors, text_ids, embedding_model, .. } = request;
     let of_shard = |video_ids, text_ids| {
         let (index, return_attributes) = (name.to_owned(), return_attributes.clone());
-        Call::Get(GetRequest { index, video_ids, return_attributes, return_vectors, text_ids })
+        let embedding_model = embedding_model.clone();
+        Call::Get(GetRequest {
+            index,
+            video_ids,
+            return_attributes,
+            return_vectors,
+            text_ids,
+            embedding_model,
+        })
     };
     let (count, max) = (video_ids.len().max(text_ids.len()), call.router.shell.limits.max_batch_writes);
     let is_text = !text_ids.is_empty();
@@ -303,6 +448,7 @@ async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse,
     let replies = all(sent.collect()).await;
     let charge = AnswerCharge::default();
     let mut results: Vec<Lookup> = vec![Lookup::default(); count];
+    let mut model = String::new();
     for ((_, _, positions), reply) in calls.iter().zip(replies) {
         let (of_shard, found) = reply.map_err(|status| restored(status, field, positions))?;
         of_shard.into_iter().for_each(|of_shard| charge.join(&AnswerCharge::of(of_shard)));
@@ -312,8 +458,9 @@ async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse,
         for (at, lookup) in positions.iter().zip(found.results) {
             results[*at] = lookup;
         }
+        model = found.embedding_model;
     }
-    let response = GetResponse { results };
+    let response = GetResponse { results, embedding_model: model };
     status::check_size(&response, call.router.shell.limits.max_response_bytes)?;
     Ok((response, charge))
 }

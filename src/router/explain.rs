@@ -13,7 +13,7 @@ use super::state::RouterCall;
 use super::transport::{Call, Reply};
 use crate::base::id::VideoId;
 use crate::engine::Query;
-use crate::service::parts::{explained_id, quota, search_request, status};
+use crate::service::parts::{Named, explained_id, quota, search_request, status};
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::explain_response::Rule;
 use crate::service::proto::{
@@ -30,12 +30,12 @@ const PATH: &str = "request.";
 /// Those of one server, and `UNAVAILABLE` if the shard of the video does not answer.
 pub(super) async fn explain(
     call: &RouterCall<'_>,
+    named: Named,
     request: ExplainRequest,
 ) -> Result<ExplainResponse, Status> {
     let ExplainRequest { request, video_id, text_id } = request;
     let mut request = request.unwrap_or_default();
-    let (name, map) = call.index(&request.index, PATH)?;
-    name.clone_into(&mut request.index);
+    let (name, map) = call.index(named, &request.index, PATH)?;
     let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, PATH))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), PATH))?;
     quota::check(&call.limits, &checked, PATH)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::replica::Health;
 use super::response::suffices;
@@ -16,6 +16,7 @@ use super::topology::Topology;
 use super::transport::{Call, Reply};
 use crate::engine::Readiness;
 use crate::service::parts::Indexes;
+use crate::service::proto::GetRequest;
 
 /// How long a replica may take to say how it is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,6 +28,10 @@ impl Indexes for Topology {
 
     fn resolve(&self, name: &str) -> Option<&str> {
         Topology::resolve(self, name)
+    }
+
+    fn embedding_model(&self, name: &str) -> Option<String> {
+        self.model(name)
     }
 
     fn readiness(&self, name: &str) -> Readiness {
@@ -50,8 +55,32 @@ pub(super) async fn watch(router: Arc<Router>, interval: Duration) {
     loop {
         ticks.tick().await;
         probe(&router).await;
+        ask_models(&router).await;
+        let shell = Arc::clone(&router.shell);
+        // Fails only if the runtime shuts down, or if a reader panicked, which is logged.
+        let _ = tokio::task::spawn_blocking(move || shell.aliases.refresh()).await;
+        router.shell.metrics.aliases.observe(&router.shell.aliases.current());
         router.shell.health.observe(&*router.topology).await;
-        router.shell.metrics.access.reloads(&router.shell.access.reloads());
+        router.shell.metrics.access.reloads(&router.shell.reloads());
+    }
+}
+
+/// Asks one shard of every index for the model of its embeddings, if an alias stands for several indexes.
+pub(super) async fn ask_models(router: &Router) {
+    if !router.shell.aliases.current().iter().any(|(_, indexes)| indexes.len() > 1) {
+        return;
+    }
+    for name in router.topology.names() {
+        let Some(map) = router.topology.shards(name) else { continue };
+        let get = Call::Get(GetRequest { index: name.to_owned(), ..GetRequest::default() });
+        for shard in &map.shards {
+            let until = Instant::now() + PROBE_TIMEOUT;
+            if let Ok(Reply::Get(found)) = shard.call(&get, until).await {
+                let model = found.embedding_model;
+                router.topology.set_model(name, (!model.is_empty()).then_some(model));
+                break;
+            }
+        }
     }
 }
 

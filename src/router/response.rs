@@ -100,6 +100,7 @@ pub(super) fn response(
         unknown_video_ids: unknown,
         coverage: Some(coverage),
         next_page_token: String::new(),
+        index: String::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::explain;
 use super::search::search;
 use super::state::{Router, RouterCall, code_of};
 use crate::service::parts::{
-    Answer, AnswerCharge, CallMemory, Caller, Deadline, EncodedBatch, EncodedResult, EncodedSearch,
+    AliasMap, Answer, AnswerCharge, CallMemory, Caller, Deadline, EncodedBatch, EncodedResult, EncodedSearch,
     EncodedStreamItem, Incoming, InvalidField, Permit, Slot, Standing, deadline, status,
     without_blocking_others,
 };
@@ -38,16 +38,18 @@ impl RetrievalService {
 /// An encoded answer, and the charge of its memory, to be held until it is sent.
 type Charged = (EncodedSearch, AnswerCharge);
 
-/// Searches, and encodes the answer. Counts the search.
+/// Searches, and encodes the answer. Counts the search. `aliases`: those of the call.
 async fn answer(
     call: &RouterCall<'_>,
-    request: SearchRequest,
+    aliases: &AliasMap,
+    mut request: SearchRequest,
     path: &str,
     permit: Result<Permit, Status>,
 ) -> Result<Charged, Status> {
+    let named = call.named(aliases, &mut request.index, &request.embedding_model);
     let observation = call.observe(&request.index);
     let result = match permit {
-        Ok(_permit) => search(call, request, path).await.and_then(|answer| {
+        Ok(_permit) => search(call, named, request, path).await.and_then(|answer| {
             status::check_size(&answer, call.router.shell.limits.max_response_bytes)?;
             let charge = call.charged(answer.encoded_len())?.map(AnswerCharge::of).unwrap_or_default();
             Ok((EncodedSearch::new(answer.encode_to_vec()), charge))
@@ -66,7 +68,8 @@ impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<EncodedSearch>, Status> {
         let call = RouterCall::of(&self.router, "Search", &request)?;
         let permit = self.router.admission.admit_one();
-        let (answer, charge) = answer(&call, request.into_inner(), "", permit).await?;
+        let aliases = self.router.shell.aliases.current();
+        let (answer, charge) = answer(&call, &aliases, request.into_inner(), "", permit).await?;
         Ok(charge.attach(Response::new(answer)))
     }
 
@@ -86,11 +89,13 @@ impl Retrieval for RetrievalService {
         };
         let permits = permits.inspect_err(|status| call.observe("").finish(status.code()))?;
         let (router, caller, deadline, memory) = (&self.router, call.caller, call.deadline, call.memory);
+        let aliases = router.shell.aliases.current();
         let run = |(position, (request, permit))| {
+            let aliases = Arc::clone(&aliases);
             let (router, caller, memory) = (Arc::clone(router), caller.clone(), memory.clone());
             async move {
                 let call = RouterCall::new(&router, "BatchSearch", caller, deadline, memory);
-                answer(&call, request, &format!("requests[{position}]."), Ok(permit)).await
+                answer(&call, &aliases, request, &format!("requests[{position}]."), Ok(permit)).await
             }
         };
         let results = each(requests.into_iter().zip(permits).enumerate().map(run)).await;
@@ -142,10 +147,13 @@ impl Retrieval for RetrievalService {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let call = RouterCall::of(&self.router, "Explain", &request)?;
-        let request = request.into_inner();
-        let observation = call.observe(request.request.as_ref().map_or("", |request| &request.index));
+        let mut request = request.into_inner();
+        let search = request.request.get_or_insert_default();
+        let aliases = self.router.shell.aliases.current();
+        let named = call.named(&aliases, &mut search.index, &search.embedding_model);
+        let observation = call.observe(&search.index);
         let result = match self.router.admission.admit_one() {
-            Ok(_permit) => explain::explain(&call, request).await,
+            Ok(_permit) => explain::explain(&call, named, request).await,
             Err(refused) => {
                 call.count_refused(&refused);
                 Err(refused)
@@ -209,7 +217,7 @@ async fn read_stream(
             running.spawn(async move {
                 let call = RouterCall::new(&router, "StreamSearch", caller, deadline, memory);
                 let permit = router.admission.admit_one();
-                answer(&call, request, "", permit).await
+                answer(&call, &router.shell.aliases.current(), request, "", permit).await
             });
             Started { running, slot }
         });

@@ -29,22 +29,41 @@ use crate::base::partition::Shard;
 use crate::engine::{self, Effort, EngineError, Field, Limits, Query};
 use crate::rules::{Diversity, Places, Reserve};
 use crate::service::parts::{
-    Charge, FilterTexts, InvalidField, PageToken, quota, search_request, status, vector_values,
+    CallError, Charge, FilterTexts, InvalidField, Named, PageToken, quota, search_request, status,
+    vector_values,
 };
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{GetRequest, Lookup, SearchRequest, SearchResponse};
 
-/// Searches all shards. `path`: of the request within the call.
+/// Searches all shards of the index of a request. `named`: how the caller named it. `path`: of the request within the call.
 ///
 /// # Errors
 /// Those of one server, and `UNAVAILABLE` if too few shards answer.
 pub(super) async fn search(
     call: &RouterCall<'_>,
+    named: Named,
+    request: SearchRequest,
+    path: &str,
+) -> Result<SearchResponse, Status> {
+    let by_alias = named.by_alias();
+    let (name, map) = call.index(named, &request.index, path)?;
+    let mut answer = search_index(call, (name, &map), request, path).await?;
+    if by_alias {
+        if let Ok(token) = PageToken::read(&answer.next_page_token) {
+            answer.next_page_token = token.of_index(name).text();
+        }
+        name.clone_into(&mut answer.index);
+    }
+    Ok(answer)
+}
+
+/// Searches all shards of an index.
+async fn search_index(
+    call: &RouterCall<'_>,
+    (name, map): (&str, &ShardMap),
     mut request: SearchRequest,
     path: &str,
 ) -> Result<SearchResponse, Status> {
-    let (name, map) = call.index(&request.index, path)?;
-    name.clone_into(&mut request.index);
     let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, path))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), path))?;
     quota::check(&call.limits, &checked, path)?;
@@ -54,7 +73,7 @@ pub(super) async fn search(
         (bytes @ 1.., Some(memory)) => Some(memory.charged(bytes)?),
         _ => None,
     };
-    let shards = Shards::new(call, name, &map).pinned_to(pinned);
+    let shards = Shards::new(call, name, map).pinned_to(pinned);
     shards.search(request, &checked).await.map_err(|status| failure::at(status, path))
 }
 
@@ -243,6 +262,8 @@ pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<S
         return Ok(Vec::new());
     }
     let invalid = |error: InvalidField| status::of(&error.into(), "");
+    PageToken::check_index(&request.page_token, &request.index)
+        .map_err(|error| status::of(&CallError::Precondition(error), ""))?;
     let token = PageToken::read(&request.page_token).map_err(invalid)?;
     let found = token.generations.len();
     if found != shards {
@@ -253,22 +274,23 @@ pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<S
         return Err(Status::with_error_details(Code::FailedPrecondition, message, details));
     }
     if shards == 1 {
+        request.page_token = PageToken::new(token.offset, token.generations).text();
         return Ok(Vec::new());
     }
     if request.offset > 0 {
         let problem = format!("expected none with page_token, found {}", request.offset);
         return Err(invalid(InvalidField::new("offset", problem)));
     }
-    let PageToken { offset, generations } = token;
+    let PageToken { offset, generations, .. } = token;
     request.page_token.clear();
     request.offset = offset;
-    let token = |generation| PageToken { offset: 0, generations: vec![generation] }.text();
+    let token = |generation| PageToken::new(0, vec![generation]).text();
     Ok(generations.into_iter().map(token).collect())
 }
 
 /// The token of the same generations for a page that begins at `offset`.
 pub(super) fn at_offset(token: &str, offset: u32) -> String {
-    PageToken::read(token).map_or_else(|_| token.to_owned(), |token| PageToken { offset, ..token }.text())
+    PageToken::read(token).map_or_else(|_| token.to_owned(), |token| token.at(offset).text())
 }
 
 /// The token of the page after that of a search; empty if it would exceed the limit of k.
@@ -279,7 +301,7 @@ fn next_page(gather: &Gather<'_>, max_k: usize) -> String {
     }
     let generation = |facts: &Option<Facts>| facts.as_ref().map_or(0, |facts| facts.generation);
     let generations = gather.facts.iter().map(generation).collect();
-    PageToken { offset: u32::try_from(end).unwrap_or(u32::MAX), generations }.text()
+    PageToken::new(u32::try_from(end).unwrap_or(u32::MAX), generations).text()
 }
 
 /// Checks what shards cannot: k and the offset, which they see others of, and the limits of the caller, whom they do not know.

@@ -11,7 +11,8 @@ use super::topology::{ShardMap, Topology};
 use crate::engine::{EngineError, Limits};
 use crate::service::CallerLimits;
 use crate::service::parts::{
-    Admission, CallMemory, Caller, Charge, Client, Deadline, Observation, Quota, Shell, check_index, status,
+    Admission, AliasMap, CallMemory, Caller, Charge, Client, Deadline, Named, Observation, Quota, Shell,
+    check_named, status,
 };
 
 /// The state that the services of a router share.
@@ -86,13 +87,24 @@ impl<'a> RouterCall<'a> {
         self.caller.client()
     }
 
-    /// The full name and the shards of an index.
+    /// Finds the index that a request means, and puts its full name in place of `name`.
+    pub(super) fn named(&self, aliases: &AliasMap, name: &mut String, model: &str) -> Named {
+        aliases.name(name, model, &*self.router.topology)
+    }
+
+    /// The full name and the shards of the index of a search or lookup.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`, `NOT_FOUND`, or `UNAVAILABLE` if no replica was found yet. `path`: of the request within the call.
-    pub(super) fn index(&self, name: &str, path: &str) -> Result<(&'a str, Arc<ShardMap>), Status> {
-        check_index(&self.router.shell, &self.caller, self.method, name)?;
-        self.checked_index(name, path)
+    /// `PERMISSION_DENIED`, `NOT_FOUND`, `FAILED_PRECONDITION` if an alias has no index of the model, or `UNAVAILABLE` if no replica was
+    /// found yet. `path`: of the request within the call.
+    pub(super) fn index(
+        &self,
+        named: Named,
+        index: &str,
+        path: &str,
+    ) -> Result<(&'a str, Arc<ShardMap>), Status> {
+        check_named(&self.router.shell, &self.caller, self.method, named, index, path)?;
+        self.checked_index(index, path)
     }
 
     /// The same, for an index that the caller may use.

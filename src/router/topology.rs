@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::shard::ShardCalls;
 use crate::base::id::VideoId;
@@ -55,12 +55,20 @@ impl ShardMap {
 
 /// All indexes of a router. Their names never change.
 pub(super) struct Topology {
-    indexes: BTreeMap<String, ArcSwap<ShardMap>>,
+    indexes: BTreeMap<String, IndexEntry>,
+}
+
+struct IndexEntry {
+    map: ArcSwap<ShardMap>,
+    /// The model of its embeddings, once a replica has said it; `None` if it has none.
+    model: ArcSwapOption<String>,
 }
 
 impl Topology {
     pub(super) fn new(indexes: impl IntoIterator<Item = (String, ShardMap)>) -> Self {
-        let index = |(name, map)| (name, ArcSwap::from_pointee(map));
+        let index = |(name, map)| {
+            (name, IndexEntry { map: ArcSwap::from_pointee(map), model: ArcSwapOption::empty() })
+        };
         Self { indexes: indexes.into_iter().map(index).collect() }
     }
 
@@ -78,13 +86,25 @@ impl Topology {
 
     /// The shards of an index by its full name.
     pub(super) fn shards(&self, name: &str) -> Option<Arc<ShardMap>> {
-        self.indexes.get(name).map(ArcSwap::load_full)
+        self.indexes.get(name).map(|index| index.map.load_full())
     }
 
     /// Replaces the shards of an index. Calls that have begun keep theirs.
     pub(super) fn replace(&self, name: &str, map: ShardMap) {
         if let Some(index) = self.indexes.get(name) {
-            index.store(Arc::new(map));
+            index.map.store(Arc::new(map));
+        }
+    }
+
+    /// The model of the embeddings of an index; `None` if it has none, or no replica has said it yet.
+    pub(super) fn model(&self, name: &str) -> Option<String> {
+        self.indexes.get(name)?.model.load().as_deref().cloned()
+    }
+
+    /// Sets what a replica says of the model of an index.
+    pub(super) fn set_model(&self, name: &str, model: Option<String>) {
+        if let Some(index) = self.indexes.get(name) {
+            index.model.store(model.map(Arc::new));
         }
     }
 }

@@ -141,17 +141,31 @@ async fn send(
         };
         whole.sequence = whole.sequence.max(response.sequence);
         whole.written = whole.written.saturating_add(response.written);
-        for WriteError { position, status: item } in response.errors {
-            let at = positions.get(position as usize);
-            let at =
-                at.ok_or_else(|| nonsense(format!("an error of item {position}, which was not sent")))?;
-            let item = item.map(|item| status::to_item(&restored(of_item(&item), field, positions)));
-            let position = u32::try_from(*at).unwrap_or(u32::MAX);
-            whole.errors.push(WriteError { position, status: item });
-        }
+        whole.errors.extend(at_positions(response.errors, field, positions)?);
+        whole.unused_models.extend(response.unused_models);
     }
     whole.errors.sort_by_key(|error| error.position);
+    whole.unused_models.sort_unstable();
+    whole.unused_models.dedup();
     Ok(whole)
+}
+
+/// The same errors with the positions of the caller's request.
+///
+/// # Errors
+/// If one is of an item that was not sent.
+pub(super) fn at_positions(
+    errors: Vec<WriteError>,
+    field: &str,
+    positions: &[usize],
+) -> Result<Vec<WriteError>, Status> {
+    let restore = |WriteError { position, status: item }| {
+        let at = positions.get(position as usize);
+        let at = at.ok_or_else(|| nonsense(format!("an error of item {position}, which was not sent")))?;
+        let item = item.map(|item| status::to_item(&restored(of_item(&item), field, positions)));
+        Ok(WriteError { position: u32::try_from(*at).unwrap_or(u32::MAX), status: item })
+    };
+    errors.into_iter().map(restore).collect()
 }
 
 /// Divides the items of a batch between the shards of their videos. If all shards have one log, the batch stays whole, and goes to

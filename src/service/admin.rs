@@ -6,20 +6,25 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tonic::{Code, Request, Response, Status};
 
 use super::access::{Change, Event, check_index, may_list};
+use super::alias;
+use super::aliases::{AliasMap, Target};
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::metrics::Observation;
 use super::proto::admin_server::Admin;
 use super::proto::{
-    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
-    GetStatusResponse, RebuildRequest, RebuildResponse,
+    self, ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
+    GetStatusResponse, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
+    SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse, ShadowCandidate, ShadowServer,
+    shadow_candidate,
 };
 use super::shared::Shared;
 use super::{convert, status};
-use crate::engine::{Engine, EngineError};
+use crate::engine::EngineError;
 use crate::kernel::Kernels;
 use crate::service::error::{CallError, InvalidField};
 
@@ -33,25 +38,34 @@ impl AdminService {
         Self { shared }
     }
 
+    /// Changes the index of this name, or the only one of an alias. Observes and records that, and runs `work` with the name of
+    /// the index on a blocking thread.
+    async fn change<T: Send + 'static>(
+        &self,
+        call: Call,
+        name: &str,
+        work: impl FnOnce(&Shared, &str) -> Result<T, CallError> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let shell = &self.shared.shell;
+        let only = only(&shell.aliases.current().targets(name, &*shell.indexes), name);
+        let index = only.as_ref().map(String::clone).unwrap_or_default();
+        let observation = shell.observe(call.method, &index, call.deadline);
+        if let Err(status) = check_index(shell, &call.caller, call.method, name, &index) {
+            observation.finish(status.code());
+            return Err(status);
+        }
+        self.run(call, index, observation, move |shared| work(shared, &only?)).await
+    }
+
     /// Runs `work` on a blocking thread and observes it. Records a change of the index.
     async fn run<T: Send + 'static>(
         &self,
         call: Call,
-        index: &str,
+        index: String,
+        observation: Observation,
         work: impl FnOnce(&Shared) -> Result<T, CallError> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let Call { method, deadline, caller, change } = call;
-        let name = index.to_owned();
-        let index = self.shared.engine.resolve(index).unwrap_or_default();
-        let observation = Observation::begin(&self.shared.shell.metrics.requests, method, index, deadline);
-        // A list has no name, and is of the indexes of the caller.
-        if change.is_some() || !name.is_empty() {
-            let checked = check_index(&self.shared.shell, &caller, method, &name);
-            if let Err(status) = checked {
-                observation.finish(status.code());
-                return Err(status);
-            }
-        }
+        let Call { method, deadline: _, caller, change } = call;
         let shared = Arc::clone(&self.shared);
         // Recorded on the thread, because it finishes the work even if the caller hangs up.
         let worked = tokio::task::spawn_blocking(move || {
@@ -60,7 +74,7 @@ impl AdminService {
                 status::of(&error, "")
             });
             if let Some(change) = change {
-                let index = shared.engine.resolve(&name).unwrap_or_default();
+                let index = shared.engine.resolve(&index).unwrap_or_default();
                 let refusal = result.as_ref().err();
                 let event = Event { caller: &caller, method, index, change, refusal };
                 shared.shell.access.audit().changed(&event);
@@ -98,10 +112,24 @@ impl Admin for AdminService {
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let call = Call::of("GetStatus", &request, None)?;
-        let caller = call.caller.clone();
+        let (shell, caller) = (&self.shared.shell, call.caller.clone());
         let name = request.into_inner().index;
-        let of_name = name.clone();
-        self.run(call, &name, move |shared| Ok(status_of(&shared.engine, &caller, of_name)?)).await
+        let aliases = shell.aliases.current();
+        let names: Vec<String> = match name.as_str() {
+            "" => shell.indexes.names(),
+            name => aliases.targets(name, &*shell.indexes).into_iter().map(|target| target.index).collect(),
+        };
+        let index = if name.is_empty() { String::new() } else { names.first().cloned().unwrap_or_default() };
+        let observation = shell.observe(call.method, &index, call.deadline);
+        // A list has no name, and is of the indexes of the caller.
+        if !name.is_empty()
+            && let Err(status) = check_index(shell, &caller, call.method, &name, &index)
+        {
+            observation.finish(status.code());
+            return Err(status);
+        }
+        self.run(call, index, observation, move |shared| Ok(status_of(shared, &aliases, &caller, names)?))
+            .await
     }
 
     async fn activate(
@@ -111,9 +139,8 @@ impl Admin for AdminService {
         let change = Change { generation: Some(request.get_ref().generation), ..Change::default() };
         let call = Call::of("Activate", &request, Some(change))?;
         let ActivateRequest { index: name, generation, force } = request.into_inner();
-        let of_name = name.clone();
         let activated =
-            self.run(call, &name, move |shared| activate(shared, &of_name, generation, force)).await;
+            self.change(call, &name, move |shared, index| activate(shared, index, generation, force)).await;
         // An index that was out of service may serve again.
         self.shared.shell.health.observe(&*self.shared.engine).await;
         activated
@@ -121,10 +148,8 @@ impl Admin for AdminService {
 
     async fn rebuild(&self, request: Request<RebuildRequest>) -> Result<Response<RebuildResponse>, Status> {
         let call = Call::of("Rebuild", &request, Some(Change::default()))?;
-        let name = request.into_inner().index;
-        let of_name = name.clone();
-        self.run(call, &name, move |shared| {
-            let rebuild = shared.engine.start_rebuild(&of_name)?;
+        self.change(call, &request.into_inner().index, move |shared, index| {
+            let rebuild = shared.engine.start_rebuild(index)?;
             Ok(RebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
         })
         .await
@@ -135,31 +160,103 @@ impl Admin for AdminService {
         request: Request<CancelRebuildRequest>,
     ) -> Result<Response<CancelRebuildResponse>, Status> {
         let call = Call::of("CancelRebuild", &request, Some(Change::default()))?;
-        let name = request.into_inner().index;
-        let of_name = name.clone();
-        self.run(call, &name, move |shared| {
-            let rebuild = shared.engine.cancel_rebuild(&of_name)?;
+        self.change(call, &request.into_inner().index, move |shared, index| {
+            let rebuild = shared.engine.cancel_rebuild(index)?;
             Ok(CancelRebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
         })
         .await
     }
+
+    async fn set_alias(
+        &self,
+        request: Request<SetAliasRequest>,
+    ) -> Result<Response<SetAliasResponse>, Status> {
+        let set = alias::set(&self.shared.shell, request).await;
+        self.shared.shell.health.observe(&*self.shared.engine).await;
+        set
+    }
+
+    async fn set_shadow(
+        &self,
+        request: Request<SetShadowRequest>,
+    ) -> Result<Response<SetShadowResponse>, Status> {
+        let change = Change { candidate: Some(named(&request.get_ref().candidate)), ..Change::default() };
+        let call = Call::of("SetShadow", &request, Some(change))?;
+        let SetShadowRequest { index, candidate, share } = request.into_inner();
+        // The report says what the candidate returns.
+        if let Some(shadow_candidate::Candidate::Index(other)) =
+            candidate.as_ref().and_then(|candidate| candidate.candidate.as_ref())
+        {
+            check_index(&self.shared.shell, &call.caller, call.method, other, other)?;
+        }
+        let runtime = Handle::current();
+        self.change(call, &index, move |shared, index| {
+            let before = shared.shadows.set(index, candidate, share, &runtime)?;
+            Ok(SetShadowResponse { before })
+        })
+        .await
+    }
+
+    async fn list_aliases(
+        &self,
+        request: Request<ListAliasesRequest>,
+    ) -> Result<Response<ListAliasesResponse>, Status> {
+        alias::list(&self.shared.shell, &request)
+    }
 }
 
-fn status_of(engine: &Engine, caller: &Caller, name: String) -> Result<GetStatusResponse, EngineError> {
-    let mut names = if name.is_empty() { engine.index_names() } else { vec![name] };
-    names.retain(|name| may_list(caller, name));
+/// The candidate of a shadow, for the record.
+fn named(candidate: &Option<ShadowCandidate>) -> String {
+    use shadow_candidate::Candidate;
+    match candidate.as_ref().and_then(|candidate| candidate.candidate.as_ref()) {
+        None => "none".to_owned(),
+        Some(Candidate::Generation(generation)) => format!("generation {generation}"),
+        Some(Candidate::Index(index)) => format!("index {index}"),
+        Some(Candidate::Server(ShadowServer { address, index })) => format!("index {index} of {address}"),
+    }
+}
+
+/// The only index that a name means.
+///
+/// # Errors
+/// If it is an alias of several.
+fn only(targets: &[Target], name: &str) -> Result<String, CallError> {
+    match targets {
+        [only] => Ok(only.index.clone()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|target| target.index.as_str()).collect();
+            let problem =
+                format!("expected the name of one index, found {name:?}, which stands for {names:?}");
+            Err(InvalidField::new("index", problem).into())
+        }
+    }
+}
+
+fn status_of(
+    shared: &Shared,
+    aliases: &AliasMap,
+    caller: &Caller,
+    mut names: Vec<String>,
+) -> Result<GetStatusResponse, EngineError> {
+    let engine = &shared.engine;
+    names.retain(|name| may_list(caller, aliases, name));
     names.sort_unstable();
+    let aliases = alias::listed(aliases, caller, |index| names.iter().any(|name| name == index));
     let indexes = names.iter().map(|name| match engine.status(name) {
         // The others have a state.
         Err(EngineError::OutOfService { index, problem }) => {
             Ok(convert::closed_index(index, engine.dir(name)?, problem))
         }
-        status => status.map(convert::index_status),
+        status => status.map(|status| proto::IndexStatus {
+            shadow: shared.shadows.report(name),
+            ..convert::index_status(status)
+        }),
     });
     Ok(GetStatusResponse {
         indexes: indexes.collect::<Result<_, _>>()?,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: Kernels::get().isa().name().to_owned(),
+        aliases,
     })
 }
 

@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::Standing;
 use super::bounds::CallMemory;
 use super::caller::Caller;
-use super::convert;
 use super::deadline::Deadline;
 use super::incoming::Incoming;
 use super::proto::catalog_server::Catalog;
@@ -49,10 +48,7 @@ impl CatalogService {
     ) -> Result<Response<WriteResponse>, Status> {
         let call = WriteCall::of(&self.shared, method, &request)?;
         let (index, video_ids, text_ids) = parts(request.into_inner());
-        let observation = call.observe(&index);
-        let max_writes = self.shared.shell.limits.max_batch_writes;
-        let batch = convert::batch_of_ids(index.clone(), video_ids, &text_ids, max_writes, mutation);
-        call.start(&index, batch, "", observation).answer().await.map(Response::new)
+        call.start_ids(&index, &video_ids, &text_ids, mutation).answer().await.map(Response::new)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::engine::EngineError;
 pub(crate) enum CallError {
     /// A message cannot be converted.
     Field(InvalidField),
+    /// A field asks for what the server does not have now.
+    Precondition(InvalidField),
     /// The engine refused the request.
     Engine(EngineError),
 }
@@ -28,7 +30,7 @@ impl From<EngineError> for CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Field(error) => error.fmt(f),
+            CallError::Field(error) | CallError::Precondition(error) => error.fmt(f),
             CallError::Engine(error) => error.fmt(f),
         }
     }

@@ -1,19 +1,19 @@
-//! Why credentials cannot be loaded.
+//! Why a file of credentials or settings cannot be used.
 
 use std::path::PathBuf;
 
-/// Why a file with credentials cannot be used.
+/// Why a file of credentials or settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
-pub struct AccessError {
+pub struct FileError {
     /// The file.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What was expected and found.
-    pub(super) problem: String,
+    pub(crate) problem: String,
 }
 
-impl AccessError {
-    pub(super) fn new(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
+impl FileError {
+    pub(crate) fn new(path: impl Into<PathBuf>, problem: impl ToString) -> Self {
         Self { path: path.into(), problem: problem.to_string() }
     }
 }

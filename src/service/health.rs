@@ -5,7 +5,7 @@
 //! An index is `SERVING` once its generation is mapped, the writes since are replayed, and both are warmed and checked.
 //! It stays `SERVING` with the old generation when a new one is refused. It is `NOT_SERVING` if its generation is
 //! damaged and there is no other, and while the server drains. The server and `shortlist.v1.Retrieval` are `SERVING`
-//! while any index is. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
+//! while any index is. An alias is `SERVING` while all of its indexes are. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
 //! `shortlist.v1.Admin` is `SERVING` until the server drains, whatever the indexes are: it tells that the process is alive.
 //! `GET /healthz` reports the same as text, with reasons.
 
@@ -17,6 +17,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::aliases::Aliases;
 use super::indexes::Indexes;
 use super::proto::admin_server::SERVICE_NAME as ADMIN;
 use super::proto::catalog_server::SERVICE_NAME as CATALOG;
@@ -27,6 +28,7 @@ use crate::engine::Readiness;
 #[derive(Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
+    aliases: Arc<Aliases>,
     /// The last report. The lock is held while it changes.
     reported: Arc<Mutex<Reported>>,
 }
@@ -40,8 +42,8 @@ struct Reported {
 
 impl Health {
     /// Reports the current health of `indexes`.
-    pub(super) async fn new(indexes: &dyn Indexes) -> Self {
-        let health = Self { reporter: HealthReporter::new(), reported: Arc::default() };
+    pub(super) async fn new(indexes: &dyn Indexes, aliases: Arc<Aliases>) -> Self {
+        let health = Self { reporter: HealthReporter::new(), aliases, reported: Arc::default() };
         health.observe(indexes).await;
         health
     }
@@ -66,6 +68,11 @@ impl Health {
             is_any_read_only |= matches!(readiness, Readiness::ReadOnly(_));
             serving.insert(name, is_serving);
         }
+        for (alias, of_alias) in self.aliases.current().iter() {
+            let all = of_alias.iter().all(|index| serving.get(index) == Some(&true));
+            // An index of this name takes precedence.
+            serving.entry(alias.to_owned()).or_insert(all);
+        }
         let takes_writes = is_any_serving && !is_any_read_only;
         // An index with one of these names takes precedence.
         let services =
@@ -77,6 +84,10 @@ impl Health {
             if reported.serving.get(name) != Some(now) {
                 self.set(name, *now).await;
             }
+        }
+        let mut reporter = self.reporter.clone();
+        for gone in reported.serving.keys().filter(|name| !serving.contains_key(*name)) {
+            reporter.clear_service_status(gone).await;
         }
         reported.serving = serving;
     }

@@ -12,6 +12,9 @@ pub(crate) trait Indexes: Send + Sync {
 
     /// Whether an index answers and accepts writes.
     fn readiness(&self, name: &str) -> Readiness;
+
+    /// The model of the embeddings of an index; `None` if it names none, or does not serve.
+    fn embedding_model(&self, name: &str) -> Option<String>;
 }
 
 impl Indexes for Engine {
@@ -25,5 +28,9 @@ impl Indexes for Engine {
 
     fn readiness(&self, name: &str) -> Readiness {
         Engine::readiness(self, name).unwrap_or_else(|error| Readiness::NotYet(error.to_string()))
+    }
+
+    fn embedding_model(&self, name: &str) -> Option<String> {
+        Engine::embedding_model(self, name).ok().flatten()
     }
 }

@@ -23,6 +23,9 @@
 //! | `stream.rs`       | the bytes of a connection, decrypted |
 //! | `caller.rs`       | who makes a call, and on which port |
 //! | `access/`         | who may do what: credentials, rights, browsers, audit |
+//! | `aliases/`        | names that stand for indexes |
+//! | `reloaded.rs`     | files that are read again when they change |
+//! | `file_error.rs`   | why such a file cannot be used |
 //! | `bounds/`         | counts and limits the memory of every call |
 //! | `routes.rs`       | the routes of the port |
 //! | `json/`           | JSON over HTTP, as calls of gRPC |
@@ -35,6 +38,7 @@
 //! | `write.rs`        | one batch of writes, from admission to answer |
 //! | `write_stream.rs` | `Catalog.StreamUpsert` |
 //! | `admin.rs`        | `Admin` |
+//! | `alias.rs`        | the methods of `Admin` for aliases |
 //! | `incoming.rs`     | the requests of a stream, a bounded number at a time |
 //! | `health.rs`       | `grpc.health.v1` |
 //! | `metrics/`        | Prometheus metrics |
@@ -42,6 +46,7 @@
 //! | `convert/`        | proto ↔ domain, with the paths of invalid fields |
 //! | `traces/`         | OpenTelemetry traces of calls |
 //! | `slow_search.rs`  | the log of slow searches |
+//! | `shadow/`         | repeats searches on a candidate, and compares the answers |
 //! | `follow.rs`       | what traces and that log record of one request |
 //! | `per_second.rs`   | a number of events per second that pass |
 //! | `error.rs`        | why a call fails |
@@ -61,6 +66,8 @@
 mod access;
 mod admin;
 mod admission;
+pub(crate) mod alias;
+mod aliases;
 mod answer;
 mod bounds;
 mod caller;
@@ -69,6 +76,7 @@ pub(crate) mod convert;
 pub(crate) mod deadline;
 mod error;
 mod field;
+mod file_error;
 mod filter_texts;
 mod follow;
 mod health;
@@ -84,10 +92,12 @@ pub(crate) mod parts;
 mod per_second;
 pub mod proto;
 mod read;
+mod reloaded;
 mod retrieval;
 mod routes;
 mod run;
 mod server;
+mod shadow;
 mod shared;
 mod shell;
 mod slow_search;
@@ -111,20 +121,23 @@ use prometheus_client::registry::Registry;
 
 use self::admin::AdminService;
 use self::catalog::CatalogService;
-use self::metrics::{EngineMetrics, Metrics};
+use self::metrics::{EngineMetrics, Metrics, ShadowMetrics};
 use self::retrieval::RetrievalService;
 use self::run::{Server, Services};
+use self::shadow::Shadows;
 use self::shared::Shared;
 use self::shell::Shell;
 use self::slow_search::SlowSearches;
 use crate::engine::Engine;
 
 pub use self::access::{
-    Access, AccessError, AccessOptions, Audit, Digest, KeyFile, KeyOptions, OwnLimits, Role, RoleLimits,
-    TlsOptions, TokenOptions, new_key,
+    Access, AccessOptions, Audit, Digest, KeyFile, KeyOptions, OwnLimits, Role, RoleLimits, TlsOptions,
+    TokenOptions, new_key,
 };
+pub use self::aliases::Aliases;
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
+pub use self::file_error::FileError;
 #[cfg(feature = "cli")]
 pub(crate) use self::json::message_of_proto;
 pub use self::listeners::Listeners;
@@ -132,6 +145,7 @@ pub use self::listeners::Listeners;
 pub(crate) use self::listeners::is_loopback;
 pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
 pub use self::run::Drained;
+pub use self::shadow::ShadowOptions;
 pub use self::slow_search::SlowSearchOptions;
 pub use self::traces::TraceOptions;
 
@@ -153,11 +167,15 @@ pub async fn serve(
     let (drain, draining) = watch_channel::channel(false);
     let slow_searches = SlowSearches::new(options.slow_searches);
     let names = engine.index_names();
-    let own = |registry: &mut Registry| Arc::new(EngineMetrics::new(registry, &names));
+    let own = |registry: &mut Registry| {
+        (Arc::new(EngineMetrics::new(registry, &names)), Arc::new(ShadowMetrics::new(registry)))
+    };
     let indexes = Arc::clone(&engine);
-    let (shell, engine_metrics) = Shell::new(indexes, &options, slow_searches.is_on(), draining, own).await?;
+    let (shell, (engine_metrics, shadow_metrics)) =
+        Shell::new(indexes, &options, slow_searches.is_on(), draining, own).await?;
     let shell = Arc::new(shell);
-    let shared = Arc::new(Shared::new(Arc::clone(&shell), engine, engine_metrics, slow_searches));
+    let shadows = Arc::new(Shadows::new(Arc::clone(&engine), options.shadow.clone(), shadow_metrics));
+    let shared = Arc::new(Shared::new(Arc::clone(&shell), engine, engine_metrics, slow_searches, shadows));
     let services = Services {
         retrieval: RetrievalService::new(Arc::clone(&shared)),
         catalog: CatalogService::new(Arc::clone(&shared)),

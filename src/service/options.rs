@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::access::{Access, OwnLimits};
+use super::aliases::Aliases;
+use super::shadow::ShadowOptions;
 use super::slow_search::SlowSearchOptions;
 use super::traces::TraceOptions;
 use crate::base::duration::duration;
@@ -31,6 +33,10 @@ pub struct ServiceOptions {
     pub buckets: Vec<(String, Arc<BucketHealth>)>,
     /// Which searches are logged as slow.
     pub slow_searches: SlowSearchOptions,
+    /// Names that stand for indexes.
+    pub aliases: Arc<Aliases>,
+    /// How searches may be repeated on a candidate.
+    pub shadow: ShadowOptions,
 }
 
 impl Default for ServiceOptions {
@@ -44,6 +50,8 @@ impl Default for ServiceOptions {
             traces: TraceOptions::default(),
             buckets: Vec::new(),
             slow_searches: SlowSearchOptions::default(),
+            aliases: Arc::default(),
+            shadow: ShadowOptions::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens of pages: where the next page begins, and the generations that it must come from.
 //!
-//! What flows in: text that any client may have sent. What flows out: offset and generations. A token is no secret and grants nothing
+//! What flows in: text that any client may have sent. What flows out: offset, generations and, if the request named an alias, a hash
+//! of the name of the index. A token is no secret and grants nothing
 //! that an offset does not: the checksum finds text that was cut or mistyped.
 
 use super::error::InvalidField;
@@ -9,8 +10,10 @@ use super::error::InvalidField;
 const FIELD: &str = "page_token";
 /// The longest text that is read.
 const MAX_TEXT: usize = 2048;
-/// The first byte.
+/// The first byte of a token for any index.
 const VERSION: u8 = 1;
+/// The first byte of a token for one index.
+const VERSION_OF_INDEX: u8 = 2;
 /// Bytes of the checksum at the end.
 const CHECKSUM: usize = 4;
 
@@ -21,9 +24,41 @@ pub(crate) struct PageToken {
     pub(crate) offset: u32,
     /// The generation of each shard; 0 where any will do.
     pub(crate) generations: Vec<u64>,
+    /// A hash of the name of the index; `None` for the one that the request names.
+    index: Option<u32>,
 }
 
 impl PageToken {
+    /// The token of a page of whichever index the request names.
+    pub(crate) fn new(offset: u32, generations: Vec<u64>) -> Self {
+        Self { offset, generations, index: None }
+    }
+
+    /// The token of a page of the same generations that begins elsewhere.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn at(self, offset: u32) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// The same token for this index only, since its alias may stand for another one later.
+    pub(crate) fn of_index(self, index: &str) -> Self {
+        Self { index: Some(crc32c::crc32c(index.as_bytes())), ..self }
+    }
+
+    /// Checks that a token, if the request has one, is not of another index.
+    ///
+    /// # Errors
+    /// If it is. Not if it is no token.
+    pub(crate) fn check_index(text: &str, index: &str) -> Result<(), InvalidField> {
+        let of_index =
+            if text.is_empty() { None } else { Self::read(text).ok().and_then(|token| token.index) };
+        if of_index.is_none_or(|hash| hash == crc32c::crc32c(index.as_bytes())) {
+            return Ok(());
+        }
+        let problem = format!("the pages before are not of index {index:?}: begin with the first page");
+        Err(InvalidField::new(FIELD, problem))
+    }
+
     /// Reads a token.
     ///
     /// # Errors
@@ -50,17 +85,26 @@ impl PageToken {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM)?)?;
         let (version, rest) = content.split_first()?;
-        let (offset, generations) = rest.split_first_chunk::<4>()?;
+        let (offset, rest) = rest.split_first_chunk::<4>()?;
+        let (index, generations) = match *version {
+            VERSION => (None, rest),
+            VERSION_OF_INDEX => {
+                let (index, rest) = rest.split_first_chunk::<4>()?;
+                (Some(u32::from_le_bytes(*index)), rest)
+            }
+            _ => return None,
+        };
         let (generations, rest) = generations.as_chunks::<8>();
-        let is_whole = *version == VERSION && sum == checksum(content) && rest.is_empty();
+        let is_whole = sum == checksum(content) && rest.is_empty();
         let generations = generations.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        is_whole.then(|| Self { offset: u32::from_le_bytes(*offset), generations })
+        is_whole.then(|| Self { offset: u32::from_le_bytes(*offset), generations, index })
     }
 
     /// The token as text.
     pub(crate) fn text(&self) -> String {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![if self.index.is_some() { VERSION_OF_INDEX } else { VERSION }];
         bytes.extend(self.offset.to_le_bytes());
+        bytes.extend(self.index.into_iter().flat_map(u32::to_le_bytes));
         bytes.extend(self.generations.iter().flat_map(|generation| generation.to_le_bytes()));
         let sum = checksum(&bytes);
         bytes.extend(sum);
@@ -84,14 +128,18 @@ mod tests {
             offset: u32,
             generations in proptest::collection::vec(any::<u64>(), 1..=64),
             at: proptest::sample::Index,
+            has_index: bool,
         ) {
-            let token = PageToken { offset, generations };
+            let token = PageToken::new(offset, generations);
+            let token = if has_index { token.of_index("v41") } else { token };
             let text = token.text();
             prop_assert!(text.len() <= MAX_TEXT);
             let shards = token.generations.len();
             prop_assert_eq!(PageToken::read(&text), Ok(token.clone()));
             prop_assert_eq!(token.clone().of_shards(shards), Ok(token.clone()));
             prop_assert!(token.of_shards(shards + 1).is_err());
+            prop_assert!(PageToken::check_index(&text, "v41").is_ok());
+            prop_assert_eq!(PageToken::check_index(&text, "v42").is_err(), has_index);
             let at = at.index(text.len());
             prop_assert!(PageToken::read(&text[..at]).is_err());
             let other = if &text[at..=at] == "0" { "1" } else { "0" };

@@ -12,8 +12,9 @@ use prost::Message;
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 
-use super::access::check_index;
+use super::access::check_named;
 use super::admission::{Permit, Place, Turn, quota};
+use super::aliases::{AliasMap, Named};
 use super::answer::EncodedSearch;
 use super::bounds::{AnswerCharge, CallMemory, Charge};
 use super::caller::Caller;
@@ -22,12 +23,13 @@ use super::filter_texts::FilterTexts;
 use super::follow::Followed;
 use super::metrics::Observation;
 use super::options::CallerLimits;
+use super::page_token::PageToken;
 use super::proto::{ExplainRequest, ExplainResponse, GetRequest, GetResponse, SearchRequest};
 use super::shared::{Shared, check_text_ids};
 use super::traces::Trace;
 use super::{convert, status};
 use crate::engine::{self, Budget, EngineError};
-use crate::service::error::InvalidField;
+use crate::service::error::{CallError, InvalidField};
 
 /// One call, as the context of its searches and lookups.
 pub(super) struct ReadCall<'a> {
@@ -127,17 +129,21 @@ impl<'a> ReadCall<'a> {
         Followed::begin(self.shared, self.method, &self.caller, index, self.trace.as_ref(), path)
     }
 
-    /// Queues one search. `path` is the path of the request within the call.
+    /// Queues one search. `aliases`: those of the call. `path` is the path of the request within the call.
     pub(super) fn search(
         &self,
-        request: SearchRequest,
+        aliases: &AliasMap,
+        mut request: SearchRequest,
         path: &str,
         admit: impl FnOnce(&Place) -> Result<Permit, Status>,
     ) -> Pending<EncodedSearch> {
         let (with_stats, peer) = (request.return_stats, self.caller.peer);
+        let named = aliases.name(&mut request.index, &request.embedding_model, &*self.shared.shell.indexes);
+        let by_alias = named.by_alias();
         let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, path));
+        let repeated = self.shared.shadows.take(&request);
         let admitted = |place: &Place| {
-            let checked = self.checked(request, path)?;
+            let checked = self.checked(request, named, path)?;
             let cost = self.shared.engine.expected_cost(&checked.request);
             self.use_rates(place, 1, cost)?;
             Ok((cost, admit(place)?, checked))
@@ -150,9 +156,13 @@ impl<'a> ReadCall<'a> {
                 followed.searched(&job.observation, &checked.request, &found);
             }
             let response = found.map_err(|error| checked.named(error))?;
+            if let Some(repeated) = repeated {
+                job.shared.shadows.repeat(repeated);
+            }
             job.observation.searched(&response);
             let next = next_page(&checked.request, engine.limits().max_k);
-            Ok(convert::search_response(response, with_stats, next))
+            let index = by_alias.then_some(checked.request.index.as_str());
+            Ok(convert::search_response(response, with_stats, next, index))
         })
     }
 
@@ -160,10 +170,12 @@ impl<'a> ReadCall<'a> {
     pub(super) fn explain(&self, request: ExplainRequest) -> Pending<ExplainResponse> {
         let path = "request.";
         let ExplainRequest { request, video_id, text_id } = request;
-        let request = request.unwrap_or_default();
+        let mut request = request.unwrap_or_default();
+        let aliases = self.shared.shell.aliases.current();
+        let named = aliases.name(&mut request.index, &request.embedding_model, &*self.shared.shell.indexes);
         let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, path));
         let admitted = |place: &Place| {
-            let checked = self.checked(request, path)?;
+            let checked = self.checked(request, named, path)?;
             let video = convert::explained_id(video_id, &text_id);
             let video = video.map_err(|error| status::of(&error.into(), ""))?;
             if !text_id.is_empty() {
@@ -189,10 +201,13 @@ impl<'a> ReadCall<'a> {
     }
 
     /// Queues a lookup of stored videos.
-    pub(super) fn look_up(&self, request: GetRequest) -> Pending<GetResponse> {
+    pub(super) fn look_up(&self, mut request: GetRequest) -> Pending<GetResponse> {
+        let aliases = self.shared.shell.aliases.current();
+        let named = aliases.name(&mut request.index, &request.embedding_model, &*self.shared.shell.indexes);
         let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, ""));
         let admitted = |place: &Place| {
-            check_index(&self.shared.shell, &self.caller, self.method, &request.index)?;
+            check_named(&self.shared.shell, &self.caller, self.method, named, &request.index, "")?;
+            self.check_model(&request.index, &request.embedding_model)?;
             let lookups = convert::lookups(request, self.shared.shell.limits.max_batch_writes);
             let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
             let convert::Lookups { index, videos, texts, attributes, with_vectors } = &lookups;
@@ -211,13 +226,29 @@ impl<'a> ReadCall<'a> {
             if let Some(followed) = &job.followed {
                 followed.computed("lookup");
             }
-            found.map(|found| convert::get_response(found, texts))
+            let model = engine.embedding_model(&index)?.unwrap_or_default();
+            found.map(|found| convert::get_response(found, texts, model))
         })
     }
 
+    /// Checks that an index has the model that a lookup names, if it names one.
+    fn check_model(&self, index: &str, model: &str) -> Result<(), Status> {
+        if model.is_empty() || self.shared.shell.indexes.resolve(index).is_none() {
+            return Ok(());
+        }
+        let expected = self.shared.shell.indexes.embedding_model(index);
+        if expected.as_deref() == Some(model) {
+            return Ok(());
+        }
+        let (index, found) = (index.to_owned(), model.to_owned());
+        Err(status::of(&EngineError::EmbeddingModel { index, expected, found }.into(), ""))
+    }
+
     /// Converts and checks a search.
-    fn checked(&self, request: SearchRequest, path: &str) -> Result<Checked, Status> {
-        check_index(&self.shared.shell, &self.caller, self.method, &request.index)?;
+    fn checked(&self, request: SearchRequest, named: Named, path: &str) -> Result<Checked, Status> {
+        check_named(&self.shared.shell, &self.caller, self.method, named, &request.index, path)?;
+        PageToken::check_index(&request.page_token, &request.index)
+            .map_err(|error| status::of(&CallError::Precondition(error), path))?;
         let texts = FilterTexts::of(&request);
         if let Some(field) = convert::text_field(&request) {
             check_text_ids(self.shared, &request.index, field, path)?;

@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::error::AccessError;
+use super::file_error::FileError;
 use crate::base::regular_file;
 
 /// What changes whenever a file does: device, inode, length, and the times of its content and of its inode.
-pub(super) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+pub(crate) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// A value that is read from files.
-pub(super) struct Reloaded<T> {
+pub(crate) struct Reloaded<T> {
     /// What it is, for the log and the metrics.
     what: &'static str,
     files: Vec<PathBuf>,
     /// Reads the files.
-    read: Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>,
+    read: Box<dyn Fn() -> Result<T, FileError> + Send + Sync>,
     current: ArcSwap<T>,
     /// The stamps of the files before they were read last.
     seen: Mutex<Vec<Option<Stamp>>>,
@@ -49,28 +49,28 @@ impl<T> Reloaded<T> {
     ///
     /// # Errors
     /// Those of `read`.
-    pub(super) fn open(
+    pub(crate) fn open(
         what: &'static str,
         files: Vec<PathBuf>,
-        read: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
-    ) -> Result<Self, AccessError> {
+        read: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
+    ) -> Result<Self, FileError> {
         let stamps = stamps(&files);
         let value = read()?;
         Ok(Self::new(what, value, files.into_iter().zip(stamps).collect(), read))
     }
 
     /// Creates a value that is not of files.
-    pub(super) fn constant(what: &'static str, value: T) -> Self {
-        let read = || Err(AccessError::new("", "there is no file"));
+    pub(crate) fn constant(what: &'static str, value: T) -> Self {
+        let read = || Err(FileError::new("", "there is no file"));
         Self::new(what, value, Vec::new(), read)
     }
 
     /// Creates a value that was read from files when they had these stamps.
-    pub(super) fn new(
+    pub(crate) fn new(
         what: &'static str,
         value: T,
         files: Vec<(PathBuf, Option<Stamp>)>,
-        read: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
+        read: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
     ) -> Self {
         let (files, seen) = files.into_iter().unzip();
         let current = ArcSwap::from_pointee(value);
@@ -87,17 +87,17 @@ impl<T> Reloaded<T> {
     }
 
     /// Returns the value.
-    pub(super) fn current(&self) -> Guard<Arc<T>> {
+    pub(crate) fn current(&self) -> Guard<Arc<T>> {
         self.current.load()
     }
 
     /// Returns whether the value never changes.
-    pub(super) fn is_constant(&self) -> bool {
+    pub(crate) fn is_constant(&self) -> bool {
         self.files.is_empty()
     }
 
     /// Returns how often the files were read again.
-    pub(super) fn reloads(&self) -> Reloads {
+    pub(crate) fn reloads(&self) -> Reloads {
         Reloads {
             what: self.what,
             succeeded: self.succeeded.load(Ordering::Relaxed),
@@ -107,7 +107,7 @@ impl<T> Reloaded<T> {
     }
 
     /// Reads the files again if any of them changed, or in any case if `is_forced`. Returns whether there is a new value.
-    pub(super) fn refresh(&self, is_forced: bool) -> bool {
+    pub(crate) fn refresh(&self, is_forced: bool) -> bool {
         if self.is_constant() {
             return false;
         }
@@ -136,9 +136,9 @@ impl<T> Reloaded<T> {
     }
 
     /// Checks that the files are regular files: a pipe would not end.
-    fn check(&self) -> Result<(), AccessError> {
+    fn check(&self) -> Result<(), FileError> {
         for path in &self.files {
-            regular_file::open(path).map_err(|error| AccessError::new(path, error))?;
+            regular_file::open(path).map_err(|error| FileError::new(path, error))?;
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
 }
 
 /// Returns the stamp of a file, if it is there.
-pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
     let file = fs::metadata(path).ok()?;
     let (content, inode) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
     Some((file.dev(), file.ino(), file.len(), content, inode))
@@ -171,8 +171,8 @@ mod tests {
         write("1");
         let of_read = path.clone();
         let read = move || {
-            let text = fs::read_to_string(&of_read).map_err(|error| AccessError::new(&of_read, error))?;
-            text.parse::<u32>().map_err(|error| AccessError::new(&of_read, error))
+            let text = fs::read_to_string(&of_read).map_err(|error| FileError::new(&of_read, error))?;
+            text.parse::<u32>().map_err(|error| FileError::new(&of_read, error))
         };
         let number = Reloaded::open("a number", vec![path.clone()], read).unwrap();
         assert_eq!(**number.current(), 1);

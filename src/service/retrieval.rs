@@ -11,6 +11,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Standing;
+use super::aliases::Aliases;
 use super::answer::{Answer, EncodedBatch, EncodedResult, EncodedSearch, EncodedStreamItem};
 use super::bounds::{AnswerCharge, CallMemory, without_blocking_others};
 use super::caller::Caller;
@@ -38,7 +39,8 @@ impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<EncodedSearch>, Status> {
         let memory = CallMemory::of(&request);
         let call = ReadCall::of(&self.shared, "Search", &request, memory.as_ref())?;
-        call.search(request.into_inner(), "", |place| call.admit(place)).response().await
+        let aliases = self.shared.shell.aliases.current();
+        call.search(&aliases, request.into_inner(), "", |place| call.admit(place)).response().await
     }
 
     async fn batch_search(
@@ -55,8 +57,9 @@ impl Retrieval for RetrievalService {
                 return Err(status);
             }
         };
+        let aliases = self.shared.shell.aliases.current();
         let start = |(position, (request, permit))| {
-            call.search(request, &format!("requests[{position}]."), |_| Ok(permit))
+            call.search(&aliases, request, &format!("requests[{position}]."), |_| Ok(permit))
         };
         let started: Vec<Pending<EncodedSearch>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
@@ -95,7 +98,7 @@ impl Retrieval for RetrievalService {
         tokio::spawn(async move {
             let memory = incoming.memory();
             let call = ReadCall::new(&shared, "StreamSearch", caller, deadline, memory.as_ref(), trace);
-            let read = read_stream(&call, incoming, started);
+            let read = read_stream(&call, &shared.shell.aliases, incoming, started);
             without_blocking_others(memory.as_deref(), read).await;
         });
         let charge = AnswerCharge::default();
@@ -140,12 +143,13 @@ struct Started {
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     call: &ReadCall<'_>,
+    aliases: &Aliases,
     mut incoming: Incoming<SearchRequest>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
-            pending: call.search(request, "", |place| call.admit(place)),
+            pending: call.search(&aliases.current(), request, "", |place| call.admit(place)),
             slot,
         });
         let is_last = item.is_err();

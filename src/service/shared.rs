@@ -7,6 +7,7 @@ use tonic::Status;
 use super::admission::{Admission, Dispatcher, Quota, Work};
 use super::error::InvalidField;
 use super::metrics::EngineMetrics;
+use super::shadow::Shadows;
 use super::shell::Shell;
 use super::slow_search::SlowSearches;
 use super::status;
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     /// What callers used of their rates.
     pub(super) quota: Quota,
     pub(super) slow_searches: SlowSearches,
+    pub(super) shadows: Arc<Shadows>,
 }
 
 impl Shared {
@@ -34,6 +36,7 @@ impl Shared {
         engine: Arc<Engine>,
         engine_metrics: Arc<EngineMetrics>,
         slow_searches: SlowSearches,
+        shadows: Arc<Shadows>,
     ) -> Self {
         let (limits, load) = (shell.limits, &shell.metrics.load);
         let spawn = {
@@ -53,6 +56,7 @@ impl Shared {
             engine,
             engine_metrics,
             slow_searches,
+            shadows,
         }
     }
 }

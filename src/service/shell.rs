@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tonic::{Request, Status};
 
 use super::access::{Access, Denial};
+use super::aliases::Aliases;
 use super::bounds::ServerMemory;
 use super::caller::Caller;
 use super::deadline::Deadline;
@@ -17,12 +18,15 @@ use super::health::Health;
 use super::indexes::Indexes;
 use super::metrics::{Metrics, Observation};
 use super::options::{ConnectionOptions, ServiceLimits, ServiceOptions};
+use super::reloaded::Reloads;
 use super::traces::{Trace, Traces};
 
 /// The state around the services of one server.
 pub(crate) struct Shell {
     /// The indexes that the services serve.
     pub(crate) indexes: Arc<dyn Indexes>,
+    /// Names that stand for them.
+    pub(crate) aliases: Arc<Aliases>,
     /// Who may do what.
     pub(crate) access: Access,
     pub(crate) metrics: Arc<Metrics>,
@@ -62,8 +66,9 @@ impl Shell {
             metrics.load.refused_for_memory("server"),
         );
         let shell = Self {
-            health: Health::new(&*indexes).await,
+            health: Health::new(&*indexes, Arc::clone(&options.aliases)).await,
             indexes,
+            aliases: Arc::clone(&options.aliases),
             access: options.access.clone(),
             metrics,
             limits,
@@ -85,6 +90,11 @@ impl Shell {
     pub(crate) fn denied(&self, caller: &Caller, method: &'static str, denial: Denial, why: &Status) {
         self.metrics.access.denied(denial);
         self.access.audit().refused(caller, method, why);
+    }
+
+    /// How often each file of credentials and settings was read again.
+    pub(crate) fn reloads(&self) -> Vec<Reloads> {
+        self.access.reloads().into_iter().chain(self.aliases.reloads()).collect()
     }
 
     /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as

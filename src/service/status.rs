@@ -31,15 +31,16 @@ const MAX_TEXT_BYTES: usize = 512;
 /// if the call has one request.
 pub(crate) fn of(error: &CallError, path: &str) -> Status {
     match error {
-        CallError::Field(error) => of_field(error, path),
+        CallError::Field(error) => of_field(Code::InvalidArgument, error, path),
+        CallError::Precondition(error) => of_field(Code::FailedPrecondition, error, path),
         CallError::Engine(error) => of_engine(error, path),
     }
 }
 
-fn of_field(InvalidField { path: field, problem }: &InvalidField, path: &str) -> Status {
+fn of_field(code: Code, InvalidField { path: field, problem }: &InvalidField, path: &str) -> Status {
     let violation = violation(path, field, problem);
     let message = bounded(format_args!("{path}{field}: {problem}"));
-    Status::with_error_details(Code::InvalidArgument, message, violation)
+    Status::with_error_details(code, message, violation)
 }
 
 fn violation(path: &str, field: &str, problem: &str) -> ErrorDetails {

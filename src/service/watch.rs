@@ -98,9 +98,15 @@ async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
     loop {
         ticks.tick().await;
         // At every tick, because an activation may have put an index back into service.
+        let shell = Arc::clone(&shared.shell);
+        if let Err(error) = tokio::task::spawn_blocking(move || shell.aliases.refresh()).await {
+            report(shared.engine.supervisor(), Task::Watch, error);
+        }
+        shared.shell.metrics.aliases.observe(&shared.shell.aliases.current());
         shared.shell.health.observe(&*shared.engine).await;
+        shared.shadows.observe();
         measure_recall(&shared, poll_interval).await;
-        shared.shell.metrics.access.reloads(&shared.shell.access.reloads());
+        shared.shell.metrics.access.reloads(&shared.shell.reloads());
         metrics::observe_indexes(&shared.engine, &shared.engine_metrics, shared.engine.index_names()).await;
     }
 }

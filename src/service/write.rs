@@ -6,20 +6,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message as _;
 use tokio::task::{JoinError, JoinHandle};
 use tonic::{Code, Request, Status};
 
 use super::access::{Change, Event, check_index};
 use super::admission::Permit;
-use super::bounds::CallMemory;
+use super::aliases::{Target, merged};
+use super::bounds::{CallMemory, Charge};
 use super::caller::Caller;
-use super::convert::{self, Batch};
+use super::convert::{self, Batch, Upserts};
 use super::deadline::{self, Begun, Deadline};
 use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::{Shared, check_text_ids};
 use super::status;
 use super::traces::{RequestTrace, Trace};
+use crate::base::id::VideoId;
 use crate::engine::WriteMode;
 use crate::live::Mutation;
 use crate::service::error::InvalidField;
@@ -40,6 +43,8 @@ pub(super) struct WriteCall<'a> {
     pub(super) caller: Caller,
     /// The memory of a call with one request.
     pub(super) memory: Option<Arc<CallMemory>>,
+    /// The memory of the call.
+    pub(super) room: Option<Arc<CallMemory>>,
     pub(super) trace: Option<Trace>,
 }
 
@@ -51,29 +56,115 @@ impl<'a> WriteCall<'a> {
     ) -> Result<Self, Status> {
         let (deadline, begun, caller) = (Deadline::of(request), Begun::of(request), Caller::of(request)?);
         let (memory, trace) = (CallMemory::of(request), shared.shell.trace_of(request));
-        Ok(Self { shared, method, deadline, begun, caller, memory, trace })
+        let room = memory.clone();
+        Ok(Self { shared, method, deadline, begun, caller, memory, room, trace })
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
         self.shared.shell.observe(self.method, index, self.deadline)
     }
 
-    /// Starts to write videos. `path` is the path of the request within the call.
+    /// Starts to write videos to an index, or to all indexes of an alias. `path` is the path of the request within the call.
     pub(super) fn start_upsert(&self, request: UpsertRequest, path: &'static str) -> PendingWrite {
-        let (index, observation) = (request.index.clone(), self.observe(&request.index));
-        let batch = convert::upsert_batch(request, self.shared.shell.limits.max_batch_writes);
-        self.start(&index, batch, path, observation)
+        let (name, items, is_empty) =
+            (request.index.clone(), request.videos.len(), request.videos.is_empty());
+        let (targets, is_alias) = self.targets(&name);
+        // What several indexes take is there several times.
+        let copies = request.encoded_len().saturating_mul(targets.len() - 1);
+        let charge = match self.room.as_ref().filter(|_| copies > 0).map(|room| room.charged(copies)) {
+            None => None,
+            Some(Ok(charge)) => Some(charge),
+            Some(Err(status)) => return PendingWrite::refused(status, self.observe(&targets[0].index)),
+        };
+        let upserts = convert::upserts(request, &targets, self.shared.shell.limits.max_batch_writes);
+        let (mut batches, unused_models) = match upserts {
+            Ok(Upserts { batches, unused_models }) => (batches, unused_models),
+            Err(error) => {
+                let first = &targets[0].index;
+                return self.start(&name, first, Err(error), path, self.observe(first));
+            }
+        };
+        if batches.len() > 1 {
+            // An index that takes none of the videos is not asked.
+            let of_none = |batch: &Batch| batch.mutations.is_empty() && batch.outcome.refused.is_empty();
+            batches.retain(|batch| is_empty || !of_none(batch));
+            if let Err(status) = self.check_all(&batches, path) {
+                // Recorded as a write to the first.
+                let first = batches.swap_remove(0);
+                return self.refuse(&name, &first, status);
+            }
+        }
+        let mut parts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let (index, observation) = (batch.index.clone(), self.observe(&batch.index));
+            let pending = self.start(&name, &index, Ok(batch), path, observation);
+            parts.push((index, pending));
+        }
+        PendingWrite::Several { parts, is_alias, items, unused_models, _charge: charge }
     }
 
-    /// Starts to write a batch to the index of this name. `path` is the path of the request within the call.
-    pub(super) fn start(
+    /// Starts to write one mutation per id to an index, or to all indexes of an alias.
+    pub(super) fn start_ids(
         &self,
+        name: &str,
+        video_ids: &[u64],
+        text_ids: &[String],
+        mutation: fn(VideoId) -> Mutation,
+    ) -> PendingWrite {
+        let max_writes = self.shared.shell.limits.max_batch_writes;
+        let start = |Target { index, .. }: Target| {
+            let batch =
+                convert::batch_of_ids(index.clone(), video_ids.to_vec(), text_ids, max_writes, mutation);
+            let pending = self.start(name, &index, batch, "", self.observe(&index));
+            (index, pending)
+        };
+        let (targets, is_alias) = self.targets(name);
+        let parts = targets.into_iter().map(start).collect();
+        let items = video_ids.len().max(text_ids.len());
+        PendingWrite::Several { parts, is_alias, items, unused_models: Vec::new(), _charge: None }
+    }
+
+    /// The indexes that a name means, at least one, and whether it is an alias.
+    fn targets(&self, name: &str) -> (Vec<Target>, bool) {
+        let shell = &self.shared.shell;
+        let aliases = shell.aliases.current();
+        (aliases.targets(name, &*shell.indexes), aliases.is_alias(name, &*shell.indexes))
+    }
+
+    /// Checks that every index accepts its batch, if all of it must be written.
+    fn check_all(&self, batches: &[Batch], path: &'static str) -> Result<(), Status> {
+        for batch in batches.iter().filter(|batch| batch.mode == WriteMode::AllOrNothing) {
+            check_outcome(&batch.outcome, path)?;
+            let refused = self.shared.engine.refused(&batch.index, &batch.mutations);
+            let refused = refused.map_err(|error| status::of(&error.into(), path))?;
+            if let Some((position, error)) = refused.and_then(|refused| batch.outcome.of_engine(refused)) {
+                return Err(status::of(&error, &format!("{path}{}", batch.outcome.path(position))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a batch that another index of the alias does not accept.
+    fn refuse(&self, name: &str, batch: &Batch, status: Status) -> PendingWrite {
+        let observation = self.observe(&batch.index);
+        let checked = check_index(&self.shared.shell, &self.caller, self.method, name, &batch.index);
+        if let Err(status) = checked {
+            return PendingWrite::refused(status, observation);
+        }
+        record(self.shared, &self.caller, self.method, &batch.index, change_of(batch), Some(&status));
+        PendingWrite::refused(status, observation)
+    }
+
+    /// Starts to write a batch to an index, which the caller named `name`. `path` is the path of the request within the call.
+    fn start(
+        &self,
+        name: &str,
         index: &str,
         batch: Result<Batch, InvalidField>,
         path: &'static str,
         observation: Observation,
     ) -> PendingWrite {
-        if let Err(status) = check_index(&self.shared.shell, &self.caller, self.method, index) {
+        if let Err(status) = check_index(&self.shared.shell, &self.caller, self.method, name, index) {
             return PendingWrite::refused(status, observation);
         }
         let mut change = Change::default();
@@ -151,7 +242,19 @@ impl<'a> WriteCall<'a> {
 /// The answer to a batch that was started.
 pub(super) enum PendingWrite {
     Refused(Status),
-    Started { written: JoinHandle<Result<WriteResponse, Status>>, method: &'static str },
+    /// Of each index.
+    Several {
+        parts: Vec<(String, PendingWrite)>,
+        is_alias: bool,
+        /// Items in the request.
+        items: usize,
+        unused_models: Vec<String>,
+        _charge: Option<Charge>,
+    },
+    Started {
+        written: JoinHandle<Result<WriteResponse, Status>>,
+        method: &'static str,
+    },
 }
 
 impl PendingWrite {
@@ -163,6 +266,19 @@ impl PendingWrite {
     pub(super) async fn answer(self) -> Result<WriteResponse, Status> {
         match self {
             PendingWrite::Refused(status) => Err(status),
+            PendingWrite::Several { parts, is_alias, items, unused_models, _charge } => {
+                let mut answers = Vec::with_capacity(parts.len());
+                for (index, pending) in parts {
+                    // Several are not within each other.
+                    answers.push((index, Box::pin(pending.answer()).await));
+                }
+                let mut answer = match is_alias {
+                    true => merged(answers, items)?,
+                    false => answers.pop().map_or_else(|| Err(status::internal()), |(_, answer)| answer)?,
+                };
+                answer.unused_models = unused_models;
+                Ok(answer)
+            }
             PendingWrite::Started { written, method } => {
                 written.await.unwrap_or_else(|error| Err(thread_failed(method, &error)))
             }

@@ -76,6 +76,7 @@ async fn read(
         begun: Begun::default(),
         caller,
         memory: None,
+        room: incoming.memory(),
         trace,
     };
     let mut in_flight = InFlight::default();

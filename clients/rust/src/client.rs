@@ -20,9 +20,10 @@ use crate::proto::retrieval_client::RetrievalClient;
 use crate::proto::{
     ActivateRequest, ActivateResponse, BatchSearchRequest, CancelRebuildRequest, CancelRebuildResponse,
     DeleteRequest, ExplainRequest, ExplainResponse, GetRequest, GetResponse, GetStatusRequest,
-    GetStatusResponse, RebuildRequest, RebuildResponse, RestoreRequest, SearchRequest, SearchResponse,
-    SearchStreamItem, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest, UpsertRequest,
-    WriteResponse,
+    GetStatusResponse, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
+    RestoreRequest, SearchRequest, SearchResponse, SearchStreamItem, SetAliasRequest, SetAliasResponse,
+    SetShadowRequest, SetShadowResponse, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest,
+    UpsertRequest, WriteResponse,
 };
 use crate::retry::{self, Budget};
 use crate::servers::{Connection, Servers};
@@ -189,6 +190,18 @@ impl Client {
     call! {
         /// Cancels a running rebuild.
         cancel_rebuild, AdminClient: CancelRebuildRequest => CancelRebuildResponse
+    }
+    call! {
+        /// Sets what an alias stands for.
+        set_alias, AdminClient: SetAliasRequest => SetAliasResponse
+    }
+    call! {
+        /// Returns all aliases.
+        list_aliases, AdminClient: ListAliasesRequest => ListAliasesResponse
+    }
+    call! {
+        /// Begins or ends to repeat searches on a candidate.
+        set_shadow, AdminClient: SetShadowRequest => SetShadowResponse
     }
 
     /// Calls one server after another, until one answers, none can, or the time is up.

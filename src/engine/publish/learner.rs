@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::base::priority::lower_priority;
 use crate::build::Progress;
 use crate::engine::query::usage::Usage;
-use crate::engine::rebuild::rebuilder::lower_priority;
 
 /// Starts and stops the measurements of one index.
 #[derive(Debug, Default)]

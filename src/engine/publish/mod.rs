@@ -43,7 +43,7 @@ pub(crate) mod refresh;
 mod residence;
 mod residence_progress;
 mod scrub;
-mod servable;
+pub(super) mod servable;
 pub(crate) mod served;
 mod serving;
 mod start;

@@ -69,6 +69,20 @@ pub(crate) fn unexpired(current: &ArcSwap<Snapshot>) -> Arc<Snapshot> {
     unexpired
 }
 
+/// The manifest of a generation that no manifest made current.
+fn unpublished(generation: u64, index: &Index) -> Manifest {
+    Manifest {
+        format_version: 0,
+        manifest: 0,
+        generation,
+        bytes: index.bytes(),
+        build_ms: 0,
+        build_phases: Vec::new(),
+        created_at: Timestamp::now(),
+        reason: PublishReason::Build,
+    }
+}
+
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
 pub(crate) fn check_structure(index: &Index) -> Result<(), StoreError> {
     Columns::open(index)?;
@@ -91,17 +105,17 @@ impl Snapshot {
 
     /// A generation that was built in memory: of no folder, with these measurements.
     pub(crate) fn in_memory(index: Index, curves: Option<RecallCurves>) -> Self {
-        let manifest = Manifest {
-            format_version: 0,
-            manifest: 0,
-            generation: 0,
-            bytes: index.bytes(),
-            build_ms: 0,
-            build_phases: Vec::new(),
-            created_at: Timestamp::now(),
-            reason: PublishReason::Build,
-        };
-        Self::whole(manifest, None, index, Arc::new(Calibrated::in_memory(curves)))
+        Self::whole(unpublished(0, &index), None, index, Arc::new(Calibrated::in_memory(curves)))
+    }
+
+    /// A generation of `store` that is not current, with its newest calibration.
+    pub(crate) fn of_generation(
+        generation: u64,
+        index: Index,
+        store: &IndexStore,
+    ) -> Result<Self, StoreError> {
+        let calibrated = Arc::new(Calibrated::load(store, generation, &index)?);
+        Ok(Self::whole(unpublished(generation, &index), None, index, calibrated))
     }
 
     /// A generation without a delta, with the newest calibration in `store`.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use crate::base::priority::lower_priority;
 use crate::build::{BuildError, Progress};
 use crate::engine::error::EngineError;
 use crate::engine::options::RebuildOptions;
@@ -17,9 +18,6 @@ use crate::engine::supervise::{Supervisor, Task};
 use crate::index::Index;
 use crate::live::LogSize;
 use crate::live::delta::state::LiveState;
-
-/// Nice value that background threads add to their own: they get about a tenth of a core that searches also want.
-const NICE: i32 = 10;
 
 /// A log with fewer bytes of entries is never large.
 const SMALL_LOG_BYTES: u64 = 16 << 20;
@@ -243,10 +241,4 @@ impl Progress for RebuildProgress {
     fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
     }
-}
-
-/// Lowers the priority of this thread and of those that it starts, so that searches run first.
-pub(crate) fn lower_priority() {
-    // Without the permission to do so, they share the cores as equals.
-    let _ = rustix::process::setpriority_process(None, NICE);
 }

@@ -111,6 +111,15 @@ impl Target<'_> {
         Ok(Written { sequence, written, refused, append })
     }
 
+    /// The position of the first mutation that would be refused, and why.
+    pub(crate) fn first_refused(&self, mutations: &[Mutation]) -> Option<(usize, EngineError)> {
+        let mut texts = BTreeMap::new();
+        let mut check = |mutation: &Mutation| {
+            self.check(mutation).and_then(|()| self.check_text_id(mutation, &mut texts)).err()
+        };
+        mutations.iter().enumerate().find_map(|(position, mutation)| Some((position, check(mutation)?)))
+    }
+
     /// Checks that the id of an upsert is text if and only if those of the index are, and that no other text has the same
     /// id. `texts`: the ids that the batch had before.
     fn check_text_id(

@@ -73,6 +73,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Applies the entries of the log that were written since the last call.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or no segment can be built from an entry.
+    pub(crate) fn catch_up(&self, log: LogSource<'_>) -> Result<(), EngineError> {
+        let mut live = self.live.lock();
+        let before = live.sequence;
+        catch_up(&mut live, log)?;
+        if live.sequence > before {
+            self.publish(&mut live);
+        }
+        Ok(())
+    }
+
     /// Swaps in the snapshot of another generation with all entries of the log. Returns the manifest that was current. No
     /// log is created between the last call of `log` and the swap.
     ///

@@ -52,6 +52,15 @@ pub(crate) struct Change {
     /// The generation to activate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) generation: Option<u64>,
+    /// The alias to set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alias: Option<String>,
+    /// The indexes that it is to stand for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) indexes: Option<Vec<String>>,
+    /// The candidate of a shadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) candidate: Option<String>,
 }
 
 /// A call and what became of it.
@@ -68,7 +77,8 @@ pub(crate) struct Event<'a> {
 impl Event<'_> {
     /// Logs the event, also for servers that keep no record.
     fn log(&self) {
-        let Change { count, refused, video_ids, sequence, generation } = &self.change;
+        let Change { count, refused, video_ids, sequence, generation, alias, indexes, candidate } =
+            &self.change;
         tracing::debug!(
             who = self.caller.name.as_deref(),
             peer = %self.caller.peer,
@@ -78,6 +88,9 @@ impl Event<'_> {
             refused,
             sequence,
             generation,
+            alias,
+            indexes = indexes.as_ref().map(tracing::field::debug),
+            candidate,
             problem = self.refusal.map(Status::message),
             "change"
         );

@@ -12,13 +12,13 @@ use tokio_rustls::rustls::ServerConfig;
 use super::audit::Audit;
 use super::browser::{self, Hosts, Origins};
 use super::denial::{Denial, Unidentified};
-use super::error::AccessError;
 use super::keys::{self, KeyFile, KeyOptions, Keys};
-use super::reloaded::{Reloaded, Reloads};
 use super::rights::{Identity, RoleLimits};
 use super::tls::{self, TlsOptions};
 use super::tokens::{self, TokenOptions, Tokens};
+use crate::service::file_error::FileError;
 use crate::service::listeners::Port;
+use crate::service::reloaded::{Reloaded, Reloads};
 use crate::service::stream::Stream;
 
 /// How callers are known, and what is recorded of them. By default, everybody may do everything.
@@ -64,7 +64,7 @@ impl Access {
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub fn open(options: AccessOptions) -> Result<Self, AccessError> {
+    pub fn open(options: AccessOptions) -> Result<Self, FileError> {
         let AccessOptions { keys, key_file, role_limits, tokens, tls, allowed_hosts, allowed_origins, audit } =
             options;
         let role_limits = Arc::new(role_limits);

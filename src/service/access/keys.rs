@@ -15,10 +15,10 @@ use serde::de::{Deserializer, Error as _};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::error::AccessError;
 use super::limits::OwnLimits;
-use super::reloaded::{Reloaded, Stamp, stamp};
 use super::rights::{Identity, Rights, Role, RoleLimits};
+use crate::service::file_error::FileError;
+use crate::service::reloaded::{Reloaded, Stamp, stamp};
 
 /// The start of every key, by which people and scanners of repositories recognize one.
 const PREFIX: &str = "shortlist_";
@@ -115,7 +115,7 @@ pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<Ro
         return Reloaded::constant(what, Keys::new(keys, &by_role));
     };
     Reloaded::new(what, Keys::new(keys, &by_role), vec![(path.clone(), stamp)], move || {
-        let keys = read().map_err(|problem| AccessError::new(&path, problem))?;
+        let keys = read().map_err(|problem| FileError::new(&path, problem))?;
         Ok(Keys::new(keys, &by_role))
     })
 }

@@ -21,23 +21,19 @@
 //! | `keys.rs`        | static keys |
 //! | `tokens.rs`      | signed tokens (JWT) |
 //! | `tls.rs`         | certificates |
-//! | `reloaded.rs`    | files that are read again when they change |
 //! | `standing.rs`    | decides on the requests of a stream, once credentials change |
 //! | `index.rs`       | decides on the index of a request |
 //! | `audit.rs`       | the record of changes and refusals |
 //! | `denial.rs`      | why a call is refused, as metrics count it |
-//! | `error.rs`       | why credentials cannot be loaded |
 
 mod audit;
 mod browser;
 mod credentials;
 mod denial;
-mod error;
 mod guard;
 mod index;
 mod keys;
 mod limits;
-mod reloaded;
 mod rights;
 mod share;
 mod standing;
@@ -48,12 +44,10 @@ pub use self::audit::Audit;
 pub(crate) use self::audit::{Change, Event};
 pub use self::credentials::{Access, AccessOptions};
 pub(crate) use self::denial::Denial;
-pub use self::error::AccessError;
 pub(crate) use self::guard::guard;
-pub(crate) use self::index::{check_index, may_list};
+pub(crate) use self::index::{check_index, check_named, may_list};
 pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
 pub use self::limits::OwnLimits;
-pub(crate) use self::reloaded::Reloads;
 pub(crate) use self::rights::Rights;
 pub use self::rights::{Role, RoleLimits};
 pub(crate) use self::share::share;

@@ -146,7 +146,7 @@ const fn route(path: &'static str, part: Part, need: Need) -> Route {
 }
 
 /// Every path that is served. A path that is not here does not reach a service.
-pub(super) const ROUTES: [Route; 21] = [
+pub(super) const ROUTES: [Route; 24] = [
     route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/StreamSearch", Part::Search, Need::Role(Role::Read)),
@@ -161,6 +161,9 @@ pub(super) const ROUTES: [Route; 21] = [
     route("/shortlist.v1.Admin/Activate", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/Rebuild", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/CancelRebuild", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/SetAlias", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/ListAliases", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/SetShadow", Part::Admin, Need::Role(Role::Admin)),
     route("/grpc.health.v1.Health/Check", Part::Common, Need::Nothing),
     route("/grpc.health.v1.Health/Watch", Part::Common, Need::Nothing),
     route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),

@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::AccessError;
 use super::limits::OwnLimits;
-use super::reloaded::Reloaded;
 use super::rights::{Identity, Rights, Role, RoleLimits};
+use crate::service::file_error::FileError;
+use crate::service::reloaded::Reloaded;
 
 /// How far the clocks of the issuer and of this server may differ, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
@@ -89,20 +89,20 @@ struct Claims {
 ///
 /// # Errors
 /// If it cannot be read, or has a key that cannot be used.
-pub(super) fn open(options: TokenOptions, by_role: Arc<RoleLimits>) -> Result<Reloaded<Tokens>, AccessError> {
+pub(super) fn open(options: TokenOptions, by_role: Arc<RoleLimits>) -> Result<Reloaded<Tokens>, FileError> {
     Reloaded::open("token_keys", vec![options.jwks.clone()], move || read(&options, &by_role))
 }
 
-fn read(options: &TokenOptions, by_role: &Arc<RoleLimits>) -> Result<Tokens, AccessError> {
+fn read(options: &TokenOptions, by_role: &Arc<RoleLimits>) -> Result<Tokens, FileError> {
     let path = &options.jwks;
-    let text = fs::read(path).map_err(|error| AccessError::new(path, error))?;
+    let text = fs::read(path).map_err(|error| FileError::new(path, error))?;
     let set: JwkSet = serde_json::from_slice(&text)
-        .map_err(|error| AccessError::new(path, format!("expected a JSON Web Key Set: {error}")))?;
+        .map_err(|error| FileError::new(path, format!("expected a JSON Web Key Set: {error}")))?;
     let signs = |jwk: &&Jwk| !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
     let mut keys = Vec::new();
     let mut ids = BTreeSet::new();
     for (at, jwk) in set.keys.iter().filter(signs).enumerate() {
-        let wrong = |problem: &str| AccessError::new(path, format!("keys[{at}]: {problem}"));
+        let wrong = |problem: &str| FileError::new(path, format!("keys[{at}]: {problem}"));
         let algorithm = algorithm_of(jwk).map_err(wrong)?;
         let key = DecodingKey::from_jwk(jwk).map_err(|error| wrong(&error.to_string()))?;
         if !ids.insert(&jwk.common.key_id) {

@@ -3,7 +3,10 @@
 //! Only the valid items of a batch go to the engine. Items that are invalid, or that the engine refuses, are reported by
 //! their position in the request.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::bound::instant;
+use super::embeddings::{Single, divide};
 use super::ids::{id, ids};
 use super::path::Path;
 use super::request::{attributes_to_return, vector_values};
@@ -13,8 +16,9 @@ use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::base::instant::Instant;
 use crate::dataset::ID_COLUMN;
-use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
+use crate::engine::{EngineError, Field, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
 use crate::live::{Mutation, Upsert};
+use crate::service::aliases::Target;
 use crate::service::error::{CallError, InvalidField};
 use crate::service::proto;
 
@@ -22,13 +26,15 @@ use crate::service::proto;
 const MAX_ATTRIBUTES: usize = 1000;
 /// Maximum length of the name of an attribute or a model, in bytes. Errors quote names, and are sent as headers.
 const MAX_NAME_BYTES: usize = 1000;
+/// The field of the embeddings of several models.
+const VECTORS: &str = "vectors";
 /// The field of ids as text.
 const TEXT_IDS: &str = "text_ids";
 
 /// The valid mutations of one request, and the errors of the other items.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// The name of the index, as in the request.
+    /// The name of the index.
     pub(crate) index: String,
     pub(crate) mode: WriteMode,
     /// The valid mutations.
@@ -48,19 +54,27 @@ pub(crate) struct Outcome {
     positions: Vec<usize>,
     /// The position of each refused item and its error, ascending. The field paths of the errors start at the item.
     pub(crate) refused: Vec<(usize, CallError)>,
+    /// The model of each video whose embedding was one of several, by its position in the request.
+    models: BTreeMap<usize, String>,
 }
 
 impl Outcome {
     fn new(items: &'static str) -> Self {
-        Self { items, positions: Vec::new(), refused: Vec::new() }
+        Self { items, positions: Vec::new(), refused: Vec::new(), models: BTreeMap::new() }
     }
 
     /// Adds the items that the engine refused, by their positions among the mutations.
     pub(crate) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
-        let in_request =
-            |(position, error)| Some((*self.positions.get::<usize>(position)?, CallError::Engine(error)));
-        self.refused.extend(refused.into_iter().filter_map(in_request));
+        let in_request: Vec<(usize, CallError)> =
+            refused.into_iter().filter_map(|refused| self.of_engine(refused)).collect();
+        self.refused.extend(in_request);
         self.refused.sort_by_key(|(position, _)| *position);
+    }
+
+    /// The position in the request, and the error, of the first item that an engine would refuse.
+    pub(crate) fn of_engine(&self, (position, error): (usize, EngineError)) -> Option<(usize, CallError)> {
+        let position = *self.positions.get(position)?;
+        Some((position, named(error, self.models.get(&position))))
     }
 
     /// Returns the path of an item, as a prefix for fields within it.
@@ -69,28 +83,73 @@ impl Outcome {
     }
 }
 
-/// Reads the videos of a request. In either mode, invalid videos are in the outcome.
+/// Names the embedding that an error is about, if it was one of several: that of this model.
+fn named(error: EngineError, model: Option<&String>) -> CallError {
+    match (error, model) {
+        (EngineError::InvalidArgument { field: Field::Vector, problem }, Some(model)) => {
+            Path::root(VECTORS).key(model).invalid(problem).into()
+        }
+        (error, _) => error.into(),
+    }
+}
+
+/// The videos of an upsert, for each index that it goes to.
+#[derive(Debug)]
+pub(crate) struct Upserts {
+    /// One for each index.
+    pub(crate) batches: Vec<Batch>,
+    /// Models of embeddings that no index takes.
+    pub(crate) unused_models: Vec<String>,
+}
+
+/// Reads the videos of a request to these indexes, at least one. In either mode, invalid videos are in the outcome of the index that
+/// they are for; of the first one, if of none.
 ///
 /// # Errors
 /// If there are more than `max_writes` videos.
-pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> Result<Batch, InvalidField> {
-    let proto::UpsertRequest { index, videos, partial } = request;
-    let mut outcome = Outcome::new("videos");
-    check_count(outcome.items, videos.len(), max_writes)?;
-    let mut mutations = Vec::with_capacity(videos.len());
-    let with_text = videos.iter().position(|video| !video.text_id.is_empty());
-    let text_field = with_text.map(|position| format!("{}text_id", outcome.path(position)));
+pub(crate) fn upserts(
+    request: proto::UpsertRequest,
+    targets: &[Target],
+    max_writes: usize,
+) -> Result<Upserts, InvalidField> {
+    let proto::UpsertRequest { index: _, videos, partial } = request;
+    let items = "videos";
+    check_count(items, videos.len(), max_writes)?;
+    let mode = if partial { WriteMode::EachAlone } else { WriteMode::AllOrNothing };
+    let batch = |target: &Target| Batch {
+        index: target.index.clone(),
+        mode,
+        mutations: Vec::with_capacity(videos.len()),
+        outcome: Outcome::new(items),
+        text_field: None,
+    };
+    let mut batches: Vec<Batch> = targets.iter().map(batch).collect();
+    let mut unused = BTreeSet::new();
     for (position, video) in videos.into_iter().enumerate() {
-        match upsert(video) {
-            Ok(upsert) => {
-                mutations.push(Mutation::Upsert(upsert));
-                outcome.positions.push(position);
+        let singles = match divide(video, targets, &mut unused) {
+            Ok(singles) => singles,
+            Err(error) => {
+                batches[0].outcome.refused.push((position, error.into()));
+                continue;
             }
-            Err(error) => outcome.refused.push((position, error.into())),
+        };
+        for Single { target, video, is_named } in singles {
+            let Batch { mutations, outcome, text_field, .. } = &mut batches[target];
+            if text_field.is_none() && !video.text_id.is_empty() {
+                *text_field = Some(format!("{}text_id", outcome.path(position)));
+            }
+            let model = is_named.then(|| video.embedding_model.clone());
+            match upsert(video, model.as_deref()) {
+                Ok(upsert) => {
+                    mutations.push(Mutation::Upsert(upsert));
+                    outcome.positions.push(position);
+                    outcome.models.extend(model.map(|model| (position, model)));
+                }
+                Err(error) => outcome.refused.push((position, error.into())),
+            }
         }
     }
-    let mode = if partial { WriteMode::EachAlone } else { WriteMode::AllOrNothing };
-    Ok(Batch { index, mode, mutations, outcome, text_field })
+    Ok(Upserts { batches, unused_models: unused.into_iter().collect() })
 }
 
 /// Creates one mutation per id.
@@ -130,7 +189,14 @@ pub(crate) struct Lookups {
 /// # Errors
 /// If there are more than `max_videos` ids, both kinds of ids, or an id that is no text id.
 pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<Lookups, InvalidField> {
-    let proto::GetRequest { index, video_ids, return_attributes, return_vectors, text_ids } = request;
+    let proto::GetRequest {
+        index,
+        video_ids,
+        return_attributes,
+        return_vectors,
+        text_ids,
+        embedding_model: _,
+    } = request;
     check_count("video_ids", video_ids.len(), max_videos)?;
     check_count(TEXT_IDS, text_ids.len(), max_videos)?;
     Ok(Lookups {
@@ -142,10 +208,11 @@ pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<L
     })
 }
 
-/// Creates the answer to [`lookups`]. `texts`: the ids of the lookups as text, or none.
-pub(crate) fn get_response(lookups: Vec<Lookup>, texts: Vec<String>) -> proto::GetResponse {
+/// Creates the answer to [`lookups`]. `texts`: the ids of the lookups as text, or none. `model`: that of the index.
+pub(crate) fn get_response(lookups: Vec<Lookup>, texts: Vec<String>, model: String) -> proto::GetResponse {
     let texts = texts.into_iter().map(Some).chain(std::iter::repeat(None));
-    proto::GetResponse { results: lookups.into_iter().zip(texts).map(lookup).collect() }
+    let results = lookups.into_iter().zip(texts).map(lookup).collect();
+    proto::GetResponse { results, embedding_model: model }
 }
 
 impl Outcome {
@@ -163,6 +230,8 @@ impl Outcome {
             sequence: written.sequence,
             written: saturate(written.written),
             errors: self.refused.iter().map(error).collect(),
+            indexes: Vec::new(),
+            unused_models: Vec::new(),
         }
     }
 }
@@ -174,10 +243,13 @@ fn check_count(field: &str, found: usize, max: usize) -> Result<(), InvalidField
     Err(InvalidField::new(field, format!("expected at most {max} videos, found {found}")))
 }
 
-fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
-    let proto::Video { video_id, vector, attributes, expires_at, embedding_model, text_id } = video;
+/// Reads a video with one embedding, which was one of several if `of_model`.
+fn upsert(video: proto::Video, of_model: Option<&str>) -> Result<Upsert, InvalidField> {
+    let proto::Video { video_id, vector, attributes, expires_at, embedding_model, text_id, vectors: _ } =
+        video;
     let video_id = id(video_id, &text_id, &Path::root("text_id"))?;
-    let path = Path::root("vector");
+    let vectors = Path::root(VECTORS);
+    let path = of_model.map_or(Path::root("vector"), |model| vectors.key(model));
     let vector = vector.ok_or_else(|| path.invalid("is required: found none"))?;
     let embedding = vector_values(vector, &path)?;
     if let Some(at) = embedding.iter().position(|value| !value.is_finite()) {
@@ -260,13 +332,13 @@ fn stored(video: StoredVideo) -> proto::Video {
         expires_at: video.expires_at.map(timestamp),
         embedding_model: String::new(),
         text_id: video.text_id.unwrap_or_default(),
+        vectors: Default::default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Field;
 
     fn at(seconds: i64, nanos: i32) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos }
@@ -287,6 +359,15 @@ mod tests {
             Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
+    }
+
+    fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
+        super::upsert(video, None)
+    }
+
+    fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> Result<Batch, InvalidField> {
+        let target = Target { index: request.index.clone(), model: None };
+        Ok(upserts(request, &[target], max_writes)?.batches.remove(0))
     }
 
     fn batch(videos: Vec<proto::Video>, partial: bool) -> Batch {
@@ -433,7 +514,7 @@ mod tests {
             expires_at: Some(Instant::from_microsecond(5_000_000).unwrap()),
         };
         let lookups = vec![Lookup::Unknown(VideoId(9)), Lookup::Found(found), Lookup::TakenDown(VideoId(8))];
-        let results = get_response(lookups, Vec::new()).results;
+        let results = get_response(lookups, Vec::new(), String::new()).results;
         let states: Vec<_> = results.iter().map(|result| (result.video_id, result.state())).collect();
         use proto::lookup::State;
         assert_eq!(states, [(9, State::Unknown), (7, State::Found), (8, State::TakenDown)]);

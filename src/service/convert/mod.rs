@@ -16,12 +16,14 @@
 //! | `plan.rs`     | search plans, both ways |
 //! | `response.rs` | answers to searches, and explanations |
 //! | `catalog.rs`  | writes, lookups and their answers |
+//! | `embeddings.rs` | which embedding of a video each index takes |
 //! | `status.rs`   | the state of an index |
 //! | `scalar.rs`   | times, durations and counts, to the wire |
 //! | `path.rs`     | the path of a field |
 
 mod bound;
 mod catalog;
+mod embeddings;
 mod filter;
 mod ids;
 mod path;
@@ -34,7 +36,9 @@ mod scalar;
 mod score_terms;
 mod status;
 
-pub(crate) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
+pub(crate) use catalog::{Batch, Lookups, Outcome, Upserts, batch_of_ids, get_response, lookups, upserts};
+#[cfg(feature = "cluster")]
+pub(crate) use embeddings::{Single, divide};
 pub(crate) use ids::{explained_id, text_field};
 #[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
@@ -43,6 +47,7 @@ pub(crate) use request::search_request;
 pub(crate) use request::vector_of_answer as vector_values;
 pub(crate) use response::explanation;
 pub(crate) use response::search_response;
+pub(crate) use scalar::duration;
 #[cfg(feature = "cluster")]
 pub(crate) use scalar::timestamp;
 pub(crate) use status::{closed_index, index_status, rebuild_status};

@@ -98,7 +98,7 @@ fn page(offset: u32, token: &str) -> Result<(u32, Option<u64>), InvalidField> {
     if offset > 0 {
         return Err(InvalidField::new("offset", format!("expected none with page_token, found {offset}")));
     }
-    let PageToken { offset, generations } = PageToken::read(token)?.of_shards(1)?;
+    let PageToken { offset, generations, .. } = PageToken::read(token)?.of_shards(1)?;
     Ok((offset, generations.first().copied().filter(|generation| *generation > 0)))
 }
 

@@ -73,11 +73,12 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
 }
 
 /// Converts and encodes the answer to a search. `with_stats`: whether to add the stats. `next`: where the next page begins, if there
-/// may be one.
+/// may be one. `index`: the index that answered, if the request named an alias.
 pub(crate) fn search_response(
     response: engine::SearchResponse,
     with_stats: bool,
     next: Option<u32>,
+    index: Option<&str>,
 ) -> EncodedSearch {
     use proto::completeness::Reason;
     let returned = response.candidates.len();
@@ -119,8 +120,12 @@ pub(crate) fn search_response(
         }),
         next_page_token: next
             .filter(|_| response.completeness == Completeness::Complete)
-            .map(|offset| PageToken { offset, generations: vec![response.generation] }.text())
+            .map(|offset| {
+                let token = PageToken::new(offset, vec![response.generation]);
+                index.map_or_else(|| token.text(), |index| token.clone().of_index(index).text())
+            })
             .unwrap_or_default(),
+        index: index.unwrap_or_default().to_owned(),
     };
     rest.encode(&mut bytes).expect("a vector has room");
     EncodedSearch::new(bytes)
@@ -219,7 +224,7 @@ mod tests {
     };
 
     fn decoded(response: engine::SearchResponse, with_stats: bool) -> proto::SearchResponse {
-        let encoded = search_response(response, with_stats, Some(5)).encode_to_vec();
+        let encoded = search_response(response, with_stats, Some(5), None).encode_to_vec();
         proto::SearchResponse::decode(encoded.as_slice()).unwrap()
     }
 
@@ -256,7 +261,7 @@ mod tests {
                 stats: STATS,
             };
             let expected: Vec<proto::Candidate> = response.candidates.iter().cloned().map(candidate).collect();
-            let encoded = search_response(response, with_stats, None).encode_to_vec();
+            let encoded = search_response(response, with_stats, None, None).encode_to_vec();
             let decoded = proto::SearchResponse::decode(encoded.as_slice()).unwrap();
             prop_assert_eq!(&decoded.candidates, &expected);
             prop_assert_eq!((decoded.generation, decoded.sequence, &decoded.unknown_video_ids), (3, 12, &ids));
@@ -308,7 +313,7 @@ mod tests {
         let complete = decoded(complete, false);
         assert_eq!(complete.completeness.unwrap().reason(), proto::completeness::Reason::Complete);
         assert_eq!(complete.stats, None);
-        let next = PageToken { offset: 5, generations: vec![3] };
+        let next = PageToken::new(5, vec![3]);
         assert_eq!(complete.next_page_token, next.text());
     }
 }

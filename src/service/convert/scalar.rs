@@ -13,7 +13,7 @@ pub(crate) fn timestamp(at: impl Into<Instant>) -> prost_types::Timestamp {
 }
 
 /// Converts a duration; saturates at `i64::MAX` seconds.
-pub(super) fn duration(duration: std::time::Duration) -> prost_types::Duration {
+pub(crate) fn duration(duration: std::time::Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         nanos: duration.subsec_nanos() as i32,

@@ -67,6 +67,7 @@ pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         rebuild: Some(rebuild_status(live.rebuild)),
         gate: status.gate.map(gate_report),
         recall: status.recall.into_iter().map(live_recall).collect(),
+        shadow: None,
         delta_vectors: live.delta_vectors,
         deleted: live.deleted,
         held_entries: live.parked_entries,

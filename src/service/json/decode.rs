@@ -65,7 +65,7 @@ pub(super) fn decode(
                 set_index(request, index, "request.")?;
             }
         }
-        IndexField::Requests => {}
+        IndexField::Requests | IndexField::None => {}
     }
     buffer.reserve(rest.encoded_len()).map_err(|full| no_room(full, buffer.max_bytes()))?;
     rest.encode(buffer.bytes()).map_err(|_| status::internal())

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::descriptors;
 use super::error::JSON;
-use super::routes::{JsonRoute, ROUTES};
+use super::routes::{IndexField, JsonRoute, ROUTES};
 
 /// How long a client may keep the document.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
@@ -125,12 +125,12 @@ impl Schemas {
                 "name": "index",
                 "in": "path",
                 "required": true,
-                "description": "The name of the index.",
+                "description": "The name of the index, or an alias.",
                 "schema": { "type": "string", "minLength": 1 },
             }));
         }
         let mut operation = json!({
-            "operationId": format!("{}{}", method.name(), if has_index { "" } else { "OfAll" }),
+            "operationId": format!("{}{}", method.name(), if has_index || route.index == IndexField::None { "" } else { "OfAll" }),
             "summary": description.split(['.', '\n']).next().unwrap_or_default(),
             "description": description,
             "tags": [method.parent_service().name()],

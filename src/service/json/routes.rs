@@ -24,6 +24,8 @@ pub(super) enum IndexField {
     Request,
     /// In each search of the batch.
     Requests,
+    /// Nowhere.
+    None,
 }
 
 /// A path, and the method that it calls.
@@ -47,7 +49,7 @@ const fn post(path: &'static str, grpc: &'static str, index: IndexField) -> Json
 }
 
 /// Every route of JSON. Methods with streams have none.
-pub(super) const ROUTES: [JsonRoute; 14] = [
+pub(super) const ROUTES: [JsonRoute; 17] = [
     post("/v1/indexes/{index}:search", "/shortlist.v1.Retrieval/Search", IndexField::Own),
     post("/v1/indexes/{index}:batchSearch", "/shortlist.v1.Retrieval/BatchSearch", IndexField::Requests),
     post("/v1/indexes/{index}:explain", "/shortlist.v1.Retrieval/Explain", IndexField::Request),
@@ -61,6 +63,14 @@ pub(super) const ROUTES: [JsonRoute; 14] = [
     post("/v1/indexes/{index}:activate", "/shortlist.v1.Admin/Activate", IndexField::Own),
     post("/v1/indexes/{index}:rebuild", "/shortlist.v1.Admin/Rebuild", IndexField::Own),
     post("/v1/indexes/{index}:cancelRebuild", "/shortlist.v1.Admin/CancelRebuild", IndexField::Own),
+    post("/v1/indexes/{index}:setShadow", "/shortlist.v1.Admin/SetShadow", IndexField::Own),
+    JsonRoute {
+        is_get: true,
+        path: "/v1/aliases",
+        grpc: "/shortlist.v1.Admin/ListAliases",
+        index: IndexField::None,
+    },
+    post("/v1/aliases:set", "/shortlist.v1.Admin/SetAlias", IndexField::None),
     get(OPENAPI, OPENAPI),
 ];
 

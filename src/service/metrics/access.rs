@@ -7,7 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::families::{CauseLabels, register};
-use crate::service::access::{Denial, Reloads};
+use crate::service::access::Denial;
+use crate::service::reloaded::Reloads;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {

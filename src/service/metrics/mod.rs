@@ -11,12 +11,15 @@
 //! | `engine.rs`      | the state of each index, and background tasks |
 //! | `clients.rs`     | searches by client and class |
 //! | `access.rs`      | calls refused for what their caller is; files read again |
+//! | `aliases.rs`     | what each alias stands for |
 //! | `buckets.rs`     | the buckets that indexes come from |
+//! | `shadows.rs`     | searches that are repeated on candidates |
 //! | `process.rs`     | the process and the program |
 //! | `connections.rs` | connections, and why they are refused and closed |
 //! | `families.rs`    | registers a metric; the labels and buckets that several files use |
 
 mod access;
+mod aliases;
 mod buckets;
 mod clients;
 mod connections;
@@ -25,6 +28,7 @@ mod families;
 mod load;
 mod process;
 mod requests;
+mod shadows;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +38,7 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::registry::Registry;
 
 use self::access::AccessMetrics;
+use self::aliases::AliasMetrics;
 use self::buckets::BucketMetrics;
 use self::requests::RequestMetrics;
 use crate::bucket::BucketHealth;
@@ -44,6 +49,7 @@ pub(crate) use self::engine::{EngineMetrics, observe_indexes};
 pub(crate) use self::families::{IndexLabels, register};
 pub(crate) use self::load::LoadMetrics;
 pub(crate) use self::requests::{Observation, reason_of};
+pub(crate) use self::shadows::ShadowMetrics;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -54,6 +60,7 @@ pub(crate) struct Metrics {
     pub(crate) load: LoadMetrics,
     pub(crate) connections: ConnectionMetrics,
     pub(crate) access: AccessMetrics,
+    pub(crate) aliases: AliasMetrics,
     buckets: BucketMetrics,
 }
 
@@ -74,8 +81,9 @@ impl Metrics {
         let load = LoadMetrics::new(registry);
         let connections = ConnectionMetrics::new(registry);
         let access = AccessMetrics::new(registry);
+        let aliases = AliasMetrics::new(registry);
         let buckets = BucketMetrics::new(registry, buckets);
-        (Self { requests, load, connections, access, buckets, registry: all }, own)
+        (Self { requests, load, connections, access, aliases, buckets, registry: all }, own)
     }
 
     /// The text of a scrape of other services, of which every metric has a value.
@@ -88,13 +96,16 @@ impl Metrics {
     pub(super) fn example() -> String {
         let index = "videos";
         let (names, buckets) = (vec![index.to_owned()], vec![(index.to_owned(), Arc::default())]);
-        let own = |registry: &mut Registry| EngineMetrics::new(registry, &names);
-        let (metrics, engine) = Self::new(names.clone(), buckets, own);
+        let own =
+            |registry: &mut Registry| (EngineMetrics::new(registry, &names), ShadowMetrics::new(registry));
+        let (metrics, (engine, shadows)) = Self::new(names.clone(), buckets, own);
         metrics.requests.set_example(index);
         metrics.load.set_example();
         engine.set_example(index);
+        shadows.set_example(index);
         metrics.connections.set_example();
         metrics.access.set_example();
+        metrics.aliases.set_example();
         metrics.text().expect("a string takes any text")
     }
 

@@ -3,6 +3,7 @@
 mod bench_benchmark;
 mod bench_report;
 mod bench_requests;
+mod candidates;
 mod catalog;
 mod commands;
 mod exit_codes;

@@ -12,8 +12,8 @@ use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     ActivateRequest, BatchSearchRequest, CancelRebuildRequest, DeleteRequest, ExplainRequest, GetRequest,
-    GetStatusRequest, RebuildRequest, RestoreRequest, SearchRequest, StreamUpsertRequest, TakedownRequest,
-    UpsertRequest,
+    GetStatusRequest, RebuildRequest, RestoreRequest, SearchRequest, SetShadowRequest, StreamUpsertRequest,
+    TakedownRequest, UpsertRequest,
 };
 use shortlist::service::{
     Access, AccessOptions, Digest, KeyOptions, OwnLimits, Role, ServiceOptions, TokenOptions,
@@ -29,7 +29,7 @@ pub const ISSUER: &str = "https://id.example";
 pub const AUDIENCE: &str = "shortlist";
 
 /// Every method, and the role that the documentation says it needs.
-pub const METHODS: [(&str, Role); 14] = [
+pub const METHODS: [(&str, Role); 15] = [
     ("Search", Role::Read),
     ("BatchSearch", Role::Read),
     ("StreamSearch", Role::Read),
@@ -44,6 +44,7 @@ pub const METHODS: [(&str, Role); 14] = [
     ("Activate", Role::Admin),
     ("Rebuild", Role::Admin),
     ("CancelRebuild", Role::Admin),
+    ("SetShadow", Role::Admin),
 ];
 
 /// A key with these roles, for all indexes or for one. The key is its name.
@@ -150,6 +151,10 @@ pub async fn call(connection: &Connection, method: &str, index: &str) -> Code {
         }
         "Rebuild" => admin.rebuild(RebuildRequest { index }).await.map(drop),
         "CancelRebuild" => admin.cancel_rebuild(CancelRebuildRequest { index }).await.map(drop),
+        "SetShadow" => {
+            let request = SetShadowRequest { index, ..SetShadowRequest::default() };
+            admin.set_shadow(request).await.map(drop)
+        }
         other => panic!("no method {other}"),
     };
     result.err().map_or(Code::Ok, |status| status.code())

@@ -1,5 +1,6 @@
 //! Servers of shards on loopback, and a router in front of them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,11 @@ impl Serving {
 
     /// Routes the index `videos` to replicas joined by `+`, shards by comma.
     pub async fn router(shards: &str, service: ServiceOptions) -> Self {
-        let shards = [("videos".to_owned(), shards.to_owned())].into();
+        Self::router_of([("videos".to_owned(), shards.to_owned())].into(), service).await
+    }
+
+    /// Routes several indexes.
+    pub async fn router_of(shards: BTreeMap<String, String>, service: ServiceOptions) -> Self {
         let options = RouteOptions { shards, ..RouteOptions::default() };
         let routing = Routing::new(&options, 64 << 20).unwrap();
         Self::start(|listener, shutdown| {

@@ -1,5 +1,6 @@
 //! A real server and generated clients.
 
+mod aliases;
 mod bounded;
 mod calls;
 mod catalog;
@@ -15,6 +16,7 @@ mod overload;
 mod rules;
 mod rules_refused;
 mod search;
+mod shadow;
 mod slow_searches;
 mod text_ids;
 mod times;

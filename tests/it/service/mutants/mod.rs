@@ -48,7 +48,7 @@ const MEMORY_MIB: u64 = 128;
 const TAKEN_DOWN: u64 = 0x5eed_7a4e_d011_0001;
 const WRITTEN: u64 = 0x5eed_7a4e_d011_0002;
 
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 17] = [
     "Retrieval/Search",
     "Retrieval/BatchSearch",
     "Retrieval/StreamSearch",
@@ -60,9 +60,13 @@ const METHODS: [&str; 14] = [
     "Catalog/Restore",
     "Catalog/Get",
     "Admin/GetStatus",
+    // Before the generation of its seeds is activated.
+    "Admin/SetShadow",
     "Admin/Activate",
     "Admin/Rebuild",
     "Admin/CancelRebuild",
+    "Admin/SetAlias",
+    "Admin/ListAliases",
 ];
 
 /// The codes that the services document.
@@ -127,10 +131,12 @@ fn seeds_set_every_field_of_every_request() {
 
 #[test]
 fn mutated_messages_get_documented_codes_and_change_nothing_else() {
-    let index = TestIndex::new(60);
+    let mut index = TestIndex::new(60);
+    index.publish(60);
     let mut command = shortlist();
     let named = format!("videos={}", index.dir().display());
     command.args(["serve", "--listen", "127.0.0.1:0", "--index", &named]);
+    command.arg("--aliases").arg(index.dir().with_extension("aliases"));
     command.env("SHORTLIST_SERVE_LOG", "warn").env("SHORTLIST_SERVE_AUDIT", "off");
     let mut served = Served::start(command);
     let (address, process, stderr) = (served.address, &mut served.process, &mut served.stderr);

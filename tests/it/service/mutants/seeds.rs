@@ -7,10 +7,11 @@ use roaring::RoaringTreemap;
 use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
     DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest,
-    KeywordCondition, KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan,
-    RebuildRequest, Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds,
-    StreamUpsertRequest, TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition,
-    attribute_value, condition, number, search_params, search_request, time,
+    KeywordCondition, KeywordList, ListAliasesRequest, ListCondition, NullCondition, Number, NumberRange,
+    PackedVector, Plan, RebuildRequest, Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest,
+    Seed, Seeds, SetAliasRequest, SetShadowRequest, ShadowCandidate, ShadowServer, StreamUpsertRequest,
+    TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value,
+    condition, number, search_params, search_request, shadow_candidate, time,
 };
 
 use super::METHODS;
@@ -41,14 +42,29 @@ pub fn of(method: &str) -> Vec<Vec<u8>> {
             video_ids,
             return_attributes: vec!["title".to_owned(), "tags".to_owned()],
             return_vectors: true,
+            embedding_model: MODEL.to_owned(),
             ..GetRequest::default()
         }]),
         "Admin/GetStatus" => encoded([GetStatusRequest { index }]),
         "Admin/Activate" => encoded([ActivateRequest { index, generation: 1, force: true }]),
         "Admin/Rebuild" => encoded([RebuildRequest { index }]),
         "Admin/CancelRebuild" => encoded([CancelRebuildRequest { index }]),
+        "Admin/SetAlias" => encoded([SetAliasRequest { alias: "current".to_owned(), indexes: vec![index] }]),
+        "Admin/SetShadow" => {
+            let server = ShadowServer { address: "127.0.0.1:1".to_owned(), index };
+            encoded([
+                shadow(shadow_candidate::Candidate::Generation(1)),
+                shadow(shadow_candidate::Candidate::Server(server)),
+            ])
+        }
+        "Admin/ListAliases" => encoded([ListAliasesRequest {}]),
         _ => panic!("{method} has no seeds; expected one of {METHODS:?}"),
     }
+}
+
+fn shadow(candidate: shadow_candidate::Candidate) -> SetShadowRequest {
+    let candidate = Some(ShadowCandidate { candidate: Some(candidate) });
+    SetShadowRequest { index: INDEX.to_owned(), candidate, share: 0.5 }
 }
 
 /// Encoded requests with ids as text, which are valid only for an index of such ids.
@@ -78,6 +94,8 @@ pub fn with_texts(method: &str) -> Vec<Vec<u8>> {
         "Catalog/Delete" => encoded([DeleteRequest { text_ids, ..DeleteRequest::default() }]),
         "Catalog/Takedown" => encoded([TakedownRequest { text_ids, ..TakedownRequest::default() }]),
         "Catalog/Restore" => encoded([RestoreRequest { text_ids, ..RestoreRequest::default() }]),
+        // No ids, and as invalid: an index is no candidate of itself.
+        "Admin/SetShadow" => encoded([shadow(shadow_candidate::Candidate::Index(INDEX.to_owned()))]),
         "Catalog/Get" => encoded([GetRequest { text_ids, ..GetRequest::default() }]),
         _ => Vec::new(),
     }
@@ -258,6 +276,13 @@ fn upsert() -> UpsertRequest {
         expires_at: Some(Timestamp { seconds: 4_000_000_000, nanos: 1_000 }),
         embedding_model: MODEL.to_owned(),
         text_id: String::new(),
+        vectors: Default::default(),
     };
-    UpsertRequest { index: INDEX.to_owned(), videos: vec![video(3), video(11)], partial: true }
+    let several = Video {
+        vector: None,
+        embedding_model: String::new(),
+        vectors: [(MODEL.to_owned(), Vector { values: QUERY.to_vec(), packed: None })].into(),
+        ..video(7)
+    };
+    UpsertRequest { index: INDEX.to_owned(), videos: vec![video(3), several, video(11)], partial: true }
 }

@@ -1,0 +1,19 @@
+//! The priority of threads that work in the background.
+
+/// Nice value that background threads add to their own: they get about a tenth of a core that searches also want.
+const NICE: i32 = 10;
+
+/// Lowers the priority of this thread and of those that it starts, so that searches run first.
+pub(crate) fn lower_priority() {
+    // Without the permission to do so, they share the cores as equals.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+/// The processor time that this thread has used.
+pub(crate) fn thread_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
