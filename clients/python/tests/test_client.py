@@ -283,6 +283,33 @@ def test_writes_are_seen_and_taken_back(writable: shortlist.Client) -> None:
     assert writable.status()["indexes"][0]["sequence"] > written.sequence
 
 
+def test_an_alias_takes_embeddings_of_several_models(tmp_path: Path) -> None:
+    index = tmp_path / "videos"
+    rows = np.random.default_rng(3).standard_normal((100, DIM), np.float32)
+    shortlist.build(rows, out=index, embedding_model="towers-1")
+    server = Server(index, f'aliases = "{tmp_path / "aliases.json"}"').wait()
+    client = shortlist.Client(server.address, index="current")
+    assert client.set_alias("current", ["videos"]) == []
+    assert client.aliases() == {"current": ["videos"]}
+    x = np.ones((2, DIM), np.float32) * 100
+    written = client.upsert([1000, 1001], {"towers-1": x, "towers-2": x[:, :2]})
+    assert (written.written, written.errors) == (2, [])
+    assert client.get([1000], embedding_model="towers-1")[0].state == "found"
+    with pytest.raises(shortlist.FailedPrecondition):
+        client.get([1000], embedding_model="towers-2")
+    assert client.search(x[0], 2, embedding_model="towers-1").ids.tolist() == [1000, 1001]
+    with pytest.raises(shortlist.InvalidArgument, match="expected an embedding of") as refused:
+        client.upsert([1002], {"towers-3": x[:1]})
+    assert (refused.value.row, refused.value.field) == (0, "vectors")
+    with pytest.raises(shortlist.InvalidArgument, match="expected 2, one per video, found 1"):
+        client.upsert([1, 2], {"towers-1": x[:1]})
+    with pytest.raises(shortlist.InvalidArgument, match="at least one model"):
+        client.upsert([1, 2], {})
+    assert client.set_alias("current", []) == ["videos"]
+    assert client.aliases() == {}
+    server.stop()
+
+
 @pytest.mark.parametrize("library", ["dict", "pandas", "polars", "arrow"])
 def test_tables_are_upserted(writable: shortlist.Client, library: str) -> None:
     columns: dict[str, Any] = {

@@ -292,7 +292,7 @@ class Client(_Calls):
     def upsert(
         self,
         videos: object,
-        vectors: npt.ArrayLike | None = None,
+        vectors: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
         attributes: object = None,
         *,
         expires_at: object = None,
@@ -307,11 +307,12 @@ class Client(_Calls):
         Args:
             videos: their ids; or a data frame or Arrow table with the columns ``video_id``,
                 ``embedding``, perhaps ``expires_at``, and the attributes.
-            vectors: ``[n, dim]``, unless `videos` is a table.
+            vectors: ``[n, dim]``, unless `videos` is a table; or a dict of these by the model that
+                made them, of which each index of an alias takes that of its model.
             attributes: a dict of columns by name, a data frame or an Arrow table; None, NaN and NaT
                 are null.
             expires_at: when each video expires; None and NaT for never.
-            embedding_model: the name of the model that made the embeddings.
+            embedding_model: the name of the model that made the embeddings, unless `vectors` names it.
             partial: writes the valid videos and returns the errors of the others. Otherwise a call
                 with an invalid video writes nothing and raises.
 
@@ -354,11 +355,14 @@ class Client(_Calls):
         *,
         attributes: Sequence[str] | Literal["all"] = "all",
         vectors: bool = False,
+        embedding_model: str | None = None,
         index: str | None = None,
         timeout: float | None = None,
     ) -> list[Video]:
-        """Looks videos up, in the order of the ids."""
-        arguments = _lookup(video_ids, attributes, vectors)
+        """Looks videos up, in the order of the ids; of several indexes of an alias, in the one with
+        this model.
+        """
+        arguments = _lookup(video_ids, attributes, vectors, embedding_model)
         call = self._call(index, timeout)
         return [_video(video) for video in self._native.get(*arguments, *call, False)]
 
@@ -380,6 +384,19 @@ class Client(_Calls):
         call = self._call(index, timeout)
         wanted = count(generation, "generation")
         return dict(self._native.activate(wanted, bool(force), *call, False))
+
+    def set_alias(
+        self, alias: str, indexes: Sequence[str], *, timeout: float | None = None
+    ) -> list[str]:
+        """Lets an alias stand for other indexes, or removes it if there are none. Returns the
+        indexes that it stood for before.
+        """
+        arguments = str(alias), _names(indexes), *self._call(None, timeout)[1:]
+        return list(self._native.set_alias(*arguments, False))
+
+    def aliases(self, *, timeout: float | None = None) -> dict[str, list[str]]:
+        """Returns the indexes of each alias."""
+        return dict(self._native.aliases(*self._call(None, timeout)[1:], False))
 
     def rebuild(
         self, *, cancel: bool = False, index: str | None = None, timeout: float | None = None
@@ -440,7 +457,7 @@ class AsyncClient(_Calls):
     async def upsert(
         self,
         videos: object,
-        vectors: npt.ArrayLike | None = None,
+        vectors: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
         attributes: object = None,
         *,
         expires_at: object = None,
@@ -489,11 +506,12 @@ class AsyncClient(_Calls):
         *,
         attributes: Sequence[str] | Literal["all"] = "all",
         vectors: bool = False,
+        embedding_model: str | None = None,
         index: str | None = None,
         timeout: float | None = None,
     ) -> list[Video]:
         """As `Client.get`."""
-        arguments = _lookup(video_ids, attributes, vectors)
+        arguments = _lookup(video_ids, attributes, vectors, embedding_model)
         call = self._call(index, timeout)
         return [_video(video) for video in await self._native.get(*arguments, *call, True)]
 
@@ -515,6 +533,17 @@ class AsyncClient(_Calls):
         call = self._call(index, timeout)
         wanted = count(generation, "generation")
         return dict(await self._native.activate(wanted, bool(force), *call, True))
+
+    async def set_alias(
+        self, alias: str, indexes: Sequence[str], *, timeout: float | None = None
+    ) -> list[str]:
+        """As `Client.set_alias`."""
+        arguments = str(alias), _names(indexes), *self._call(None, timeout)[1:]
+        return list(await self._native.set_alias(*arguments, True))
+
+    async def aliases(self, *, timeout: float | None = None) -> dict[str, list[str]]:
+        """As `Client.aliases`."""
+        return dict(await self._native.aliases(*self._call(None, timeout)[1:], True))
 
     async def rebuild(
         self, *, cancel: bool = False, index: str | None = None, timeout: float | None = None
@@ -572,7 +601,7 @@ def _pem(source: Source) -> bytes | None:
 
 def _videos(
     videos: Any, vectors: object, attributes: object, expires_at: object
-) -> tuple[Any, Any, Any, npt.NDArray[np.int64] | None]:
+) -> tuple[Any, list[tuple[str | None, Any]], Any, npt.NDArray[np.int64] | None]:
     if vectors is None:
         columns = _table(videos)
         for name in ("video_id", "embedding"):
@@ -590,16 +619,35 @@ def _videos(
         attributes = columns
     ids_of = ids(videos, "videos")
     native = native_columns(attributes)
-    matrix = rows(vectors, "vectors")
+    matrices = _matrices(vectors)
     for field, length in [
-        ("vectors", len(matrix)),
+        *((_field_of(model), len(matrix)) for model, matrix in matrices),
         *((f'attributes["{name}"]', len(values)) for name, _, values, _ in native),
     ]:
         if length != len(ids_of):
             raise InvalidArgument(
                 f"expected {len(ids_of)}, one per video, found {length}", field=field
             )
-    return ids_of, matrix, native, _times(expires_at, len(ids_of))
+    return ids_of, matrices, native, _times(expires_at, len(ids_of))
+
+
+def _matrices(vectors: object) -> list[tuple[str | None, Any]]:
+    """The embeddings of each model; of no name if there is one array."""
+    if not isinstance(vectors, Mapping):
+        return [(None, rows(vectors, "vectors"))]
+    if not vectors:
+        raise InvalidArgument("expected embeddings of at least one model, found none", field="vectors")
+    return [(str(model), rows(of, _field_of(model))) for model, of in vectors.items()]
+
+
+def _field_of(model: object) -> str:
+    return "vectors" if model is None else f'vectors["{model}"]'
+
+
+def _names(indexes: object) -> list[str]:
+    if isinstance(indexes, Sequence) and not isinstance(indexes, str):
+        return [str(index) for index in indexes]
+    raise InvalidArgument(f"expected a list of names, found {indexes!r}", field="indexes")
 
 
 def _times(expires_at: Any, expected: int) -> npt.NDArray[np.int64] | None:
@@ -652,7 +700,9 @@ def _written(native: Any) -> Written:
     return Written(sequence, written, [WriteError(*error) for error in errors])
 
 
-def _lookup(video_ids: object, attributes: object, vectors: bool) -> tuple[Any, Any, bool]:
+def _lookup(
+    video_ids: object, attributes: object, vectors: bool, embedding_model: str | None
+) -> tuple[Any, Any, bool, str | None]:
     if attributes == "all":
         names = None
     elif isinstance(attributes, Sequence) and not isinstance(attributes, str):
@@ -661,7 +711,7 @@ def _lookup(video_ids: object, attributes: object, vectors: bool) -> tuple[Any, 
         raise InvalidArgument(
             f'expected a list of names or "all", found {attributes!r}', field="attributes"
         )
-    return ids(video_ids, "video_ids"), names, bool(vectors)
+    return ids(video_ids, "video_ids"), names, bool(vectors), embedding_model
 
 
 def _video(found: dict[str, Any]) -> Video:

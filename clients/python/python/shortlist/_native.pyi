@@ -108,7 +108,7 @@ class Client:
     def upsert(
         self,
         ids: _Ids,
-        vectors: npt.NDArray[Any],
+        vectors: list[tuple[str | None, npt.NDArray[Any]]],
         columns: _Columns,
         expires_at: npt.NDArray[np.int64] | None,
         embedding_model: str | None,
@@ -130,10 +130,15 @@ class Client:
         ids: _Ids,
         attributes: list[str] | None,
         vectors: bool,
+        embedding_model: str | None,
         index: str,
         timeout: float | None,
         asyncio: bool,
     ) -> Any: ...
+    def set_alias(
+        self, alias: str, indexes: list[str], timeout: float | None, asyncio: bool
+    ) -> Any: ...
+    def aliases(self, timeout: float | None, asyncio: bool) -> Any: ...
     def status(self, index: str, timeout: float | None, asyncio: bool) -> Any: ...
     def activate(
         self, generation: int, force: bool, index: str, timeout: float | None, asyncio: bool

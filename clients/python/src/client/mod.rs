@@ -23,12 +23,14 @@ mod request;
 mod stream;
 mod videos;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use numpy::{PyReadonlyArray1, PyReadonlyArray2};
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use shortlist_client::proto::{
-    ActivateRequest, CancelRebuildRequest, ExplainRequest, GetRequest, GetStatusRequest, RebuildRequest,
+    ActivateRequest, CancelRebuildRequest, ExplainRequest, GetRequest, GetStatusRequest, ListAliasesRequest,
+    RebuildRequest, SetAliasRequest,
 };
 use shortlist_client::{Client as Servers, Tls};
 
@@ -136,7 +138,7 @@ impl Client {
         &self,
         py: Python<'py>,
         ids: Ids<'py>,
-        vectors: PyReadonlyArray2<'py, f32>,
+        vectors: Vec<videos::Embeddings<'py>>,
         columns: Vec<Column<'py>>,
         expires_at: Option<PyReadonlyArray1<'py, i64>>,
         embedding_model: Option<String>,
@@ -175,6 +177,7 @@ impl Client {
         ids: Ids<'py>,
         attributes: Option<Vec<String>>,
         vectors: bool,
+        embedding_model: Option<String>,
         index: String,
         timeout: Option<f64>,
         asyncio: bool,
@@ -186,6 +189,7 @@ impl Client {
             text_ids,
             return_attributes: attributes.unwrap_or_else(|| vec!["*".to_owned()]),
             return_vectors: vectors,
+            embedding_model: embedding_model.unwrap_or_default(),
         };
         self.call(py, timeout, asyncio, move |servers| async move {
             let answer = servers.get(request).await.map_err(|error| fault(error, None))?;
@@ -221,6 +225,36 @@ impl Client {
             let answer = servers.activate(ActivateRequest { index, generation, force }).await;
             let answer = answer.map_err(|error| fault(error, None))?;
             Ok(Reply::new(move |py| messages::dict(py, "ActivateResponse", &answer)))
+        })
+    }
+
+    fn set_alias<'py>(
+        &self,
+        py: Python<'py>,
+        alias: String,
+        indexes: Vec<String>,
+        timeout: Option<f64>,
+        asyncio: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.call(py, timeout, asyncio, move |servers| async move {
+            let answer = servers.set_alias(SetAliasRequest { alias, indexes }).await;
+            let before = answer.map_err(|error| fault(error, None))?.before.unwrap_or_default().indexes;
+            Ok(Reply::new(move |py| Ok(before.into_pyobject(py)?.into_any())))
+        })
+    }
+
+    fn aliases<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+        asyncio: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.call(py, timeout, asyncio, move |servers| async move {
+            let answer = servers.list_aliases(ListAliasesRequest {}).await;
+            let aliases = answer.map_err(|error| fault(error, None))?.aliases;
+            let pairs: BTreeMap<String, Vec<String>> =
+                aliases.into_iter().map(|alias| (alias.alias, alias.indexes)).collect();
+            Ok(Reply::new(move |py| Ok(pairs.into_pyobject(py)?.into_any())))
         })
     }
 

@@ -1,5 +1,7 @@
 //! Arrays and columns become videos, and videos become columns.
 
+use std::collections::HashMap;
+
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use prost_types::Timestamp;
 use pyo3::prelude::*;
@@ -15,19 +17,25 @@ use crate::columns::{Column, object};
 use crate::error::Fault;
 use crate::ids::Ids;
 
+/// The embeddings of one model, which has a name if there are several.
+pub(super) type Embeddings<'py> = (Option<String>, PyReadonlyArray2<'py, f32>);
+
 /// One video per row. The package checked the lengths.
 ///
 /// # Errors
 /// If an array is not contiguous, or a column has a value that is not of its kind.
 pub(super) fn videos(
     ids: &Ids<'_>,
-    vectors: &PyReadonlyArray2<'_, f32>,
+    embeddings: &[Embeddings<'_>],
     columns: Vec<Column<'_>>,
     expires_at: Option<&PyReadonlyArray1<'_, i64>>,
     embedding_model: Option<String>,
 ) -> PyResult<Vec<Video>> {
     let columns = columns.into_iter().map(Column::read).collect::<PyResult<Vec<_>>>()?;
-    let (dim, components) = (vectors.shape()[1], vectors.as_slice()?);
+    let mut parts = Vec::with_capacity(embeddings.len());
+    for (model, vectors) in embeddings {
+        parts.push((model, vectors.shape()[1], vectors.as_slice()?));
+    }
     let (numbers, texts) = ids.parts(0..ids.len())?;
     let expires_at = expires_at.map(|times| times.as_slice()).transpose()?;
     let video = |row: usize| {
@@ -35,10 +43,21 @@ pub(super) fn videos(
             let value = Some(attribute(&column.values, row)?);
             Some((column.name.clone(), AttributeValue { value }))
         };
+        let mut vectors = parts
+            .iter()
+            .map(|(model, dim, components)| (model, Vector::packed(&components[row * dim..(row + 1) * dim])));
+        let (single, several) = match &parts[..] {
+            [(None, ..)] => (vectors.next().map(|(_, vector)| vector), HashMap::new()),
+            _ => (
+                None,
+                vectors.map(|(model, vector)| ((*model).clone().unwrap_or_default(), vector)).collect(),
+            ),
+        };
         Video {
             video_id: numbers.get(row).copied().unwrap_or_default(),
             text_id: texts.get(row).cloned().unwrap_or_default(),
-            vector: Some(Vector::packed(&components[row * dim..(row + 1) * dim])),
+            vector: single,
+            vectors: several,
             attributes: columns.iter().filter_map(attribute).collect(),
             // NaT is the least number.
             expires_at: expires_at.map(|times| times[row]).filter(|at| *at != i64::MIN).map(timestamp),
