@@ -1,5 +1,10 @@
 //! The priority of threads that work in the background.
 
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+
 /// Nice value that background threads add to their own: they get about a tenth of a core that searches also want.
 const NICE: i32 = 10;
 
@@ -7,6 +12,15 @@ const NICE: i32 = 10;
 pub(crate) fn lower_priority() {
     // Without the permission to do so, they share the cores as equals.
     let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+/// Lets this thread run only while nothing else wants its core.
+pub(crate) fn run_when_idle() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where that is not possible, it is one that runs after others.
+    if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).is_err() {
+        lower_priority();
+    }
 }
 
 /// The processor time that this thread has used.

@@ -115,7 +115,7 @@
 //! replica = ""                    # name of this server in that; default: the host name
 //!
 //! [shadow]                        # of `shortlist shadow`, which repeats searches on a candidate
-//! cpu_share = 0.25                # processor time that it takes, as a share of one core: greater than 0, at most 1
+//! cpu_share = 0.1                 # processor time that it takes, as a share of one core: greater than 0, at most 1
 //! servers = []                    # addresses of servers that may be candidates; queries of users are sent to them
 //! # key_file = "shadow.key"       # a file with the key that they want
 //! # ca = "ca.pem"                 # the authorities of their certificates; default: those of the system

@@ -8,6 +8,7 @@ use super::error::EngineError;
 use super::publish::servable::check_position;
 use super::publish::served::ServedIndex;
 use super::query::budget::Budget;
+use super::query::context::RequestContext;
 use super::query::request::{SearchRequest, SearchResponse};
 use super::query::snapshot::{Snapshot, check_and_warm};
 use super::write::shared::Shared;
@@ -62,9 +63,13 @@ impl Engine {
         let CandidateGeneration { served, shared, .. } = candidate;
         shared.catch_up(&|| served.attached_log())?;
         let snapshot = shared.unexpired();
-        let answer = snapshot.search(&self.context(served.name(), budget), request, None)?.0;
+        let answer = snapshot.search(&self.uncounted(served.name(), budget), request, None)?.0;
         snapshot.check_undamaged(served.name())?;
         Ok(answer)
+    }
+
+    fn uncounted<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {
+        RequestContext { searcher: &self.uncounted_searcher, ..self.context(name, budget) }
     }
 
     /// Like [`Engine::search`], but counts in no sample of queries.
@@ -77,7 +82,7 @@ impl Engine {
         budget: &Budget,
     ) -> Result<SearchResponse, EngineError> {
         self.with(&request.index, |served| {
-            Ok(served.snapshot()?.search(&self.context(served.name(), budget), request, None)?.0)
+            Ok(served.snapshot()?.search(&self.uncounted(served.name(), budget), request, None)?.0)
         })
     }
 }

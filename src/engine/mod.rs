@@ -54,7 +54,7 @@ pub use memory::{MemoryGauge, MemoryPolicy, Shortage, Size};
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
-pub use query::budget::{AnswerRoom, Budget};
+pub use query::budget::{AnswerRoom, Budget, Pause};
 pub(crate) use query::context::RequestContext;
 pub use query::request::{
     Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
@@ -79,6 +79,8 @@ pub struct Engine {
     supervisor: Arc<Supervisor>,
     limits: Limits,
     searcher: Searcher,
+    /// Of searches that count in no sample: their thread must not keep others from a workspace.
+    uncounted_searcher: Searcher,
     pool: rayon::ThreadPool,
     /// Number of calls to [`Engine::measure_recall`].
     measured: AtomicUsize,
@@ -139,6 +141,7 @@ impl Engine {
             supervisor,
             limits: options.limits,
             searcher: Searcher::default(),
+            uncounted_searcher: Searcher::default(),
             pool,
             measured: AtomicUsize::new(0),
         })

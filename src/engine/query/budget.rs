@@ -19,6 +19,8 @@ pub struct Budget {
     pub room: AnswerRoom,
     /// Whether the stages of a search are timed.
     pub is_timed: bool,
+    /// What the search does between its steps: it may rest, so that others can use the processor and the memory.
+    pub pause: Pause,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -70,6 +72,30 @@ impl Budget {
     /// Whether the deadline passed.
     pub fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// What a search does between its steps; nothing by default.
+#[derive(Clone, Default)]
+pub struct Pause(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Pause {
+    /// Calls `rest` every some hundred microseconds.
+    pub fn new(rest: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(rest)))
+    }
+
+    /// Rests, if the search is one that does.
+    pub(super) fn rest(&self) {
+        if let Some(rest) = &self.0 {
+            rest();
+        }
+    }
+}
+
+impl fmt::Debug for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pause").field(&self.0.is_some()).finish()
     }
 }
 

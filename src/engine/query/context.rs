@@ -24,7 +24,10 @@ impl RequestContext<'_> {
         let mut checked = 0u32;
         move || {
             checked = checked.wrapping_add(1);
-            let is_late = || stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
+            let is_late = || {
+                budget.pause.rest();
+                stop_at.is_some_and(|stop_at| Instant::now() >= stop_at)
+            };
             budget.is_cancelled() || checked % 16 == 1 && is_late()
         }
     }

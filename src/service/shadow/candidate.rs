@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shortlist_client::Client;
 use tokio::runtime::Handle;
 
-use crate::engine::{Budget, CandidateGeneration, Effort, Engine, SearchRequest};
+use crate::engine::{Budget, CandidateGeneration, Effort, Engine, Pause, SearchRequest};
 use crate::service::convert;
 use crate::service::proto::{self, search_params};
 
@@ -38,12 +38,12 @@ pub(super) struct Answer {
 }
 
 /// How much work a search is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Work {
     /// As much as the request says.
     AsAsked,
-    /// It scores every video.
-    Exact,
+    /// It scores every video, with pauses.
+    Exact(Pause),
 }
 
 /// Searches the index that a request names.
@@ -92,7 +92,7 @@ impl Candidate {
 impl Server {
     fn search(&self, request: &proto::SearchRequest, work: Work) -> Result<Answer, String> {
         let mut request = proto::SearchRequest { index: self.index.clone(), ..request.clone() };
-        if work == Work::Exact {
+        if let Work::Exact(_) = work {
             let params = request.params.get_or_insert_default();
             (params.effort, params.plan) = (Some(search_params::Effort::Exact(true)), 0);
         }
@@ -111,10 +111,12 @@ fn local(
     search: impl FnOnce(&SearchRequest, &Budget) -> Result<crate::engine::SearchResponse, String>,
 ) -> Result<Answer, String> {
     let mut request = convert::search_request(request.clone()).map_err(|error| error.to_string())?;
-    if work == Work::Exact {
+    let mut budget = Budget::until(Instant::now().checked_add(TIMEOUT));
+    if let Work::Exact(pause) = work {
         (request.effort, request.plan) = (Effort::Exact, None);
+        // With pauses, an exact search of a large index takes longer than any other.
+        (budget.deadline, budget.pause) = (None, pause);
     }
-    let budget = Budget::until(Instant::now().checked_add(TIMEOUT));
     let began = Instant::now();
     let answer = search(&request, &budget)?;
     let elapsed = began.elapsed();

@@ -1,6 +1,6 @@
 //! Repeats a share of the searches of an index on a candidate, and compares the answers.
 //!
-//! What flows in: requests that were answered. What flows out: a report, and metrics. A thread of low priority searches index and
+//! What flows in: requests that were answered. What flows out: a report, and metrics. A thread that runs when nothing else does searches index and
 //! candidate again, one request at a time, and rests so that it takes no more processor time than it may. Requests that come while it
 //! rests wait in a short queue; the others are left out.
 //!
@@ -20,6 +20,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -28,13 +29,16 @@ use tokio::runtime::Handle;
 
 use self::candidate::{Candidate, Server};
 use self::pair::{Outcome, Pair};
-use self::worker::{Job, Worker};
+use self::worker::{Job, Pace, Worker};
 use super::error::{CallError, InvalidField};
 use super::metrics::ShadowMetrics;
 use super::proto::{self, shadow_candidate};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Pause};
 
 pub use self::options::ShadowOptions;
+
+/// How long an exact search works before it rests: it reads all embeddings, which takes the caches from other searches.
+const WORK_AT_ONCE: Duration = Duration::from_micros(200);
 
 /// The shadows of a server, at most one for each index.
 pub(crate) struct Shadows {
@@ -97,7 +101,9 @@ impl Shadows {
         if pair.is_some() && worker.is_none() {
             // Weak: otherwise the thread would keep itself running.
             let shadows = Arc::downgrade(self);
-            let started = Worker::start(self.options.cpu_share, move |job| Self::compare(&shadows, job));
+            let started = Worker::start(self.options.cpu_share, move |job, pace| {
+                Self::compare(&shadows, job, pace);
+            });
             *worker = Some(started.map_err(EngineError::NoThread)?);
         }
         Ok(self.replace(&mut worker, index, pair).map(|before| before.report()))
@@ -162,9 +168,11 @@ impl Shadows {
     }
 
     /// Compares the answers to a search, on the thread.
-    fn compare(shadows: &Weak<Self>, Job { pair, request, .. }: &Job) {
+    fn compare(shadows: &Weak<Self>, Job { pair, request, .. }: &Job, pace: &Arc<Pace>) {
         let Some(shadows) = shadows.upgrade() else { return };
-        match pair.compare(&shadows.engine, request) {
+        let of_scan = Arc::clone(pace);
+        let pause = Pause::new(move || of_scan.rest_after(WORK_AT_ONCE));
+        match pair.compare(&shadows.engine, request, &pause) {
             Outcome::Compared(times) => shadows.metrics.compared(&pair.index, times),
             Outcome::Failed => shadows.metrics.failed(&pair.index),
             Outcome::Serves => shadows.end(pair),

@@ -24,7 +24,7 @@ pub struct ShadowOptions {
 impl Default for ShadowOptions {
     fn default() -> Self {
         Self {
-            cpu_share: 0.25,
+            cpu_share: 0.1,
             servers: Vec::new(),
             key_file: PathBuf::new(),
             ca: PathBuf::new(),

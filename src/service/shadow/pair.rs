@@ -11,11 +11,12 @@ use super::candidate::{Candidate, Work, search_index};
 use super::report::{Compared, Comparisons};
 use crate::base::metric::Metric;
 use crate::base::mix::mix;
-use crate::engine::Engine;
+use crate::base::priority::thread_time;
+use crate::engine::{Engine, Pause};
 use crate::service::convert::timestamp;
 use crate::service::proto::{self, SearchRequest};
 
-/// One in this many comparisons is also one with exact answers.
+/// At most one in this many comparisons is also one with exact answers.
 const EXACT_ONE_IN: u64 = 10;
 
 /// An index and its candidate.
@@ -41,6 +42,9 @@ struct Found {
     failed: u64,
     problem: String,
     comparisons: Comparisons,
+    /// The processor time of comparisons without exact answers, and of those with.
+    time: Duration,
+    exact_time: Duration,
 }
 
 /// What became of a search that was repeated.
@@ -84,16 +88,23 @@ impl Pair {
         self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Repeats a search on both sides, and records what it finds.
-    pub(super) fn compare(&self, engine: &Engine, request: &SearchRequest) -> Outcome {
-        let number = {
+    /// Repeats a search on both sides, and records what it finds. `pause`: of exact searches.
+    pub(super) fn compare(&self, engine: &Engine, request: &SearchRequest, pause: &Pause) -> Outcome {
+        let (number, is_exact) = {
             let found = self.found.lock();
-            found.compared + found.failed
+            let number = found.compared + found.failed;
+            // Exact answers take at most as long as the others, however large the index is.
+            (number, number.is_multiple_of(EXACT_ONE_IN) && found.exact_time <= found.time)
         };
+        let began = thread_time();
         // A panic would end the thread, and with it every comparison.
-        let compared = catch_unwind(AssertUnwindSafe(|| self.search_both(engine, request, number)));
+        let compared = catch_unwind(AssertUnwindSafe(|| {
+            self.search_both(engine, request, number, is_exact.then_some(pause))
+        }));
         let compared = compared.unwrap_or_else(|_| Err("a search panicked".to_owned()));
         let mut found = self.found.lock();
+        let time = if is_exact { &mut found.exact_time } else { &mut found.time };
+        *time += thread_time().saturating_sub(began);
         match compared {
             Ok((generation, _)) if self.candidate.is_generation(generation) => Outcome::Serves,
             Ok((generation, compared)) => {
@@ -122,6 +133,7 @@ impl Pair {
         engine: &Engine,
         request: &SearchRequest,
         number: u64,
+        exact: Option<&Pause>,
     ) -> Result<(u64, Compared), String> {
         let of_index = |work| search_index(engine, request, work).map_err(|error| format!("index: {error}"));
         let of_candidate = |work| {
@@ -136,10 +148,10 @@ impl Pair {
             (of_index(Work::AsAsked)?, candidate)
         };
         // Another server may not allow exact searches.
-        let exact = number
-            .is_multiple_of(EXACT_ONE_IN)
-            .then(|| Some((of_index(Work::Exact).ok()?, of_candidate(Work::Exact).ok()?)))
-            .flatten();
+        let exact = exact.and_then(|pause| {
+            let work = Work::Exact(pause.clone());
+            Some((of_index(work.clone()).ok()?, of_candidate(work).ok()?))
+        });
         let exact = exact.as_ref().map(|(index, candidate)| (index, candidate));
         Ok((index.generation, Compared::of(self.metric, &index, &candidate, exact)))
     }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::pair::Pair;
-use crate::base::priority::{lower_priority, thread_time};
+use crate::base::priority::{run_when_idle, thread_time};
 use crate::service::proto::SearchRequest;
 
 /// The most searches that wait.
@@ -37,14 +39,16 @@ impl Worker {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn start(cpu_share: f64, work: impl Fn(&Job) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        cpu_share: f64,
+        work: impl Fn(&Job, &Arc<Pace>) + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, waiting) = sync_channel(MOST_WAITING);
         let (waiting_bytes, is_ending) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let thread = Thread {
             waiting,
             waiting_bytes: Arc::clone(&waiting_bytes),
-            is_ending: Arc::clone(&is_ending),
-            cpu_share,
+            pace: Arc::new(Pace { cpu_share, is_ending: Arc::clone(&is_ending), rested: Mutex::default() }),
         };
         std::thread::Builder::new().name("shadow".to_owned()).spawn(move || thread.run(work))?;
         Ok(Self { jobs, waiting_bytes, is_ending })
@@ -72,34 +76,47 @@ impl Drop for Worker {
 struct Thread {
     waiting: Receiver<Job>,
     waiting_bytes: Arc<AtomicUsize>,
-    is_ending: Arc<AtomicBool>,
-    cpu_share: f64,
+    pace: Arc<Pace>,
 }
 
 impl Thread {
-    fn run(self, work: impl Fn(&Job)) {
-        lower_priority();
+    fn run(self, work: impl Fn(&Job, &Arc<Pace>)) {
+        run_when_idle();
         while let Ok(job) = self.waiting.recv() {
             self.waiting_bytes.fetch_sub(job.bytes, Ordering::Relaxed);
-            if self.is_ending.load(Ordering::Relaxed) {
+            if self.pace.is_ending.load(Ordering::Relaxed) {
                 return;
             }
-            let before = thread_time();
-            work(&job);
+            work(&job, &self.pace);
             drop(job);
-            self.rest(thread_time().saturating_sub(before));
+            self.pace.rest_after(Duration::ZERO);
         }
     }
+}
 
-    /// Rests after work of this much processor time.
-    fn rest(&self, worked: Duration) {
+/// How much of the time of a core the thread takes.
+pub(super) struct Pace {
+    cpu_share: f64,
+    is_ending: Arc<AtomicBool>,
+    /// The processor time of the thread at the end of its last rest.
+    rested: Mutex<Duration>,
+}
+
+impl Pace {
+    /// Rests if the thread has worked for at least this long since its last rest. Call it on the thread.
+    pub(super) fn rest_after(&self, least: Duration) {
+        let worked = thread_time().saturating_sub(*self.rested.lock());
+        if worked < least {
+            return;
+        }
         let until = Instant::now() + worked.mul_f64(1.0 / self.cpu_share - 1.0);
-        loop {
+        while !self.is_ending.load(Ordering::Relaxed) {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.is_ending.load(Ordering::Relaxed) {
-                return;
+            if left.is_zero() {
+                break;
             }
             std::thread::sleep(left.min(LONGEST_REST));
         }
+        *self.rested.lock() = thread_time();
     }
 }
