@@ -66,6 +66,28 @@ impl<'a> Words<'a> {
         std::str::from_utf8(self.bytes(word)?).ok()
     }
 
+    /// Returns the words that begin with `prefix`, in their order, each with the number of nodes that have it.
+    pub fn with_prefix(self, prefix: &str) -> impl Iterator<Item = (&'a str, u64)> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.bytes(middle).is_some_and(|bytes| bytes < prefix.as_bytes()) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let prefix = prefix.to_owned();
+        (low..self.len())
+            .map_while(move |word| {
+                self.text(word).filter(|text| text.starts_with(&prefix)).map(|text| (word, text))
+            })
+            .map(move |(word, text)| {
+                let posting = self.postings.bytes(word).and_then(Posting::skim);
+                (text, posting.map_or(0, |posting| posting.len()))
+            })
+    }
+
     /// Returns the nodes of each word, by its code.
     pub fn postings(&self) -> Postings<'a> {
         self.postings
@@ -168,6 +190,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn words_with_a_prefix_are_those_that_begin_with_it(
+            known in prop::collection::btree_set("[ab]{0,6}", 0..60),
+            prefix in "[ab]{0,3}",
+        ) {
+            let known: Vec<String> = known.into_iter().collect();
+            let dictionary = dictionary(&known);
+            let found: Vec<&str> = words(&dictionary).with_prefix(&prefix).map(|(word, _)| word).collect();
+            let expected: Vec<&String> = known.iter().filter(|word| word.starts_with(&prefix)).collect();
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn finds_every_word_and_no_other(
             known in prop::collection::btree_set("[ab]{0,6}", 0..60),

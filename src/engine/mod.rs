@@ -10,6 +10,7 @@
 //! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
 //! | `rebuild/`   | the next generation, built while the current one answers |
 //! | `operations.rs` | what operators ask of an index: its state, another generation, a rebuild |
+//! | `inspect/`   | what people look at: generations, users, values, a picture of the catalog |
 //! | `candidate.rs` | generations that are compared with the one that answers |
 //! | `options.rs` | how an engine is set up |
 //! | `memory.rs`  | when generations are copied into memory, and when the copies are given back |
@@ -21,6 +22,7 @@
 mod candidate;
 mod error;
 mod field;
+pub mod inspect;
 mod memory;
 mod operations;
 mod options;
@@ -81,6 +83,8 @@ pub struct Engine {
     searcher: Searcher,
     /// Of searches that count in no sample: their thread must not keep others from a workspace.
     uncounted_searcher: Searcher,
+    /// The axes of the pictures of the indexes.
+    maps: inspect::MapCache,
     pool: rayon::ThreadPool,
     /// Number of calls to [`Engine::measure_recall`].
     measured: AtomicUsize,
@@ -142,6 +146,7 @@ impl Engine {
             limits: options.limits,
             searcher: Searcher::default(),
             uncounted_searcher: Searcher::default(),
+            maps: inspect::MapCache::default(),
             pool,
             measured: AtomicUsize::new(0),
         })

@@ -4,7 +4,7 @@ use super::Engine;
 use super::error::EngineError;
 use super::publish::next_generation;
 use super::publish::refresh::Refresh;
-use super::status::{IndexStatus, Readiness, RebuildStatus};
+use super::status::{IndexStatus, LiveRecall, Readiness, RebuildStatus};
 
 impl Engine {
     /// Returns whether requests should be sent to an index. It answers while it is being warmed, but slower.
@@ -23,6 +23,14 @@ impl Engine {
     /// If there is no such index, or it is not open ([`EngineError::OutOfService`]).
     pub fn status(&self, name: &str) -> Result<IndexStatus, EngineError> {
         self.with(name, |served| Ok(served.status()))
+    }
+
+    /// Returns the recall of a sample of recent answers, by ascending k.
+    ///
+    /// # Errors
+    /// If there is no such index, or it is not open.
+    pub fn recall(&self, name: &str) -> Result<Vec<LiveRecall>, EngineError> {
+        self.with(name, |served| Ok(served.sample().recall()))
     }
 
     /// Publishes that `generation` is current, and swaps it in.

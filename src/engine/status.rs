@@ -89,6 +89,8 @@ pub struct IndexStatus {
     pub refused: Option<String>,
     /// Bytes of the copy in memory that is searched; 0 if the mapped file is searched.
     pub resident_bytes: u64,
+    /// What the file consists of: name and bytes of the sections of each kind, the largest first.
+    pub sections: Vec<(&'static str, u64)>,
     /// The memory that is searched now: the mapped file until a configured copy is complete.
     pub memory: MemoryMode,
     /// Whether it answers. It does not if its generation is damaged and no other is sound, or if another server writes.

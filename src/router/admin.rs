@@ -15,11 +15,15 @@ use super::transport::{Call, Reply};
 use crate::base::partition::Shard;
 use crate::base::text::shortened;
 use crate::kernel::Kernels;
-use crate::service::parts::{AliasMap, Change, Event, Indexes as _, alias, check_index, may_list, status};
+use crate::service::parts::{
+    AliasMap, Change, Event, Indexes as _, alias, check_index, inspect, may_list, status, timestamp,
+};
 use crate::service::proto::admin_server::Admin;
 use crate::service::proto::{
-    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
-    GetStatusResponse, IndexStatus, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
+    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetHistoryRequest,
+    GetHistoryResponse, GetStatusRequest, GetStatusResponse, IndexStatus, ListAliasesRequest,
+    ListAliasesResponse, ListChangesRequest, ListChangesResponse, ListGenerationsRequest,
+    ListGenerationsResponse, RebuildRequest, RebuildResponse, SampleUsersRequest, SampleUsersResponse,
     SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse,
 };
 
@@ -36,41 +40,54 @@ impl AdminService {
         Self { router }
     }
 
-    /// Refuses a call that only a server of one shard can answer.
+    /// Refuses a change that only a server of one shard can make.
     fn refuse<T, R>(
         &self,
         method: &'static str,
         request: &Request<T>,
         name: &str,
     ) -> Result<Response<R>, Status> {
-        let call = RouterCall::of(&self.router, method, request)?;
-        let mut index = name.to_owned();
-        // Of an alias of several indexes, what the first one says.
-        call.named(&self.router.shell.aliases.current(), &mut index, "");
-        let index = index.as_str();
-        let observation = call.observe(index);
-        let (shell, caller) = (&self.router.shell, &call.caller);
-        // Recorded there, if it is refused.
-        if let Err(status) = check_index(shell, caller, method, name, index) {
-            observation.finish(status.code());
-            return Err(status);
-        }
-        let status = match call.checked_index(index, "") {
-            Err(status) => status,
-            Ok((name, map)) => {
-                let shards = map.count();
-                Status::failed_precondition(format!(
-                    "a router has no generations: index {name:?} has those of {shards} shards; \
-                     call {method} of a server of the shard"
-                ))
-            }
-        };
-        let index = self.router.topology.resolve(index).unwrap_or_default();
-        let (change, refusal) = (Change::default(), Some(&status));
-        shell.access.audit().changed(&Event { caller, method, index, change, refusal });
-        observation.finish(status.code());
-        Err(status)
+        refuse(&self.router, method, request, name, Some(Change::default()))
     }
+}
+
+/// Refuses a call that only a server of one shard can answer. Records it as a `change`, if it is one.
+pub(super) fn refuse<T, R>(
+    router: &Arc<Router>,
+    method: &'static str,
+    request: &Request<T>,
+    name: &str,
+    change: Option<Change>,
+) -> Result<Response<R>, Status> {
+    let call = RouterCall::of(router, method, request)?;
+    let mut index = name.to_owned();
+    // Of an alias of several indexes, what the first one says.
+    call.named(&router.shell.aliases.current(), &mut index, "");
+    let index = index.as_str();
+    let observation = call.observe(index);
+    let (shell, caller) = (&router.shell, &call.caller);
+    // Recorded there, if it is refused.
+    if let Err(status) = check_index(shell, caller, method, name, index) {
+        observation.finish(status.code());
+        return Err(status);
+    }
+    let status = match call.checked_index(index, "") {
+        Err(status) => status,
+        Ok((name, map)) => {
+            let shards = map.count();
+            Status::failed_precondition(format!(
+                "a router has no generations: index {name:?} has those of {shards} shards; \
+                     call {method} of a server of the shard"
+            ))
+        }
+    };
+    let index = router.topology.resolve(index).unwrap_or_default();
+    if let Some(change) = change {
+        let refusal = Some(&status);
+        shell.access.audit().changed(&Event { caller, method, index, change, refusal });
+    }
+    observation.finish(status.code());
+    Err(status)
 }
 
 #[tonic::async_trait]
@@ -92,6 +109,7 @@ impl Admin for AdminService {
         let aliases = alias::listed(&aliases, &call.caller, is_shown);
         Ok(Response::new(GetStatusResponse {
             aliases,
+            started_at: Some(timestamp(self.router.started_at)),
             indexes,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: Kernels::get().isa().name().to_owned(),
@@ -125,6 +143,34 @@ impl Admin for AdminService {
         health::ask_models(&self.router).await;
         self.router.shell.health.observe(&*self.router.topology).await;
         set
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, Status> {
+        inspect::history(&self.router.shell, &request)
+    }
+
+    async fn list_generations(
+        &self,
+        request: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListGenerationsResponse>, Status> {
+        refuse(&self.router, "ListGenerations", &request, &request.get_ref().index, None)
+    }
+
+    async fn sample_users(
+        &self,
+        request: Request<SampleUsersRequest>,
+    ) -> Result<Response<SampleUsersResponse>, Status> {
+        refuse(&self.router, "SampleUsers", &request, &request.get_ref().index, None)
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<ListChangesRequest>,
+    ) -> Result<Response<ListChangesResponse>, Status> {
+        inspect::changes(&self.router.shell, &request)
     }
 
     async fn set_shadow(

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::admin::refuse;
 use super::all::{Boxed, all};
 use super::failure::nonsense;
 use super::positions::{Items, divide, restored};
@@ -27,9 +28,9 @@ use crate::service::parts::{
 };
 use crate::service::proto::catalog_server::Catalog;
 use crate::service::proto::{
-    DeleteRequest, GetRequest, GetResponse, Lookup, RestoreRequest, StreamUpsertRequest,
-    StreamUpsertResponse, TakedownRequest, UpsertRequest, Video, WriteError, WriteResponse,
-    stream_upsert_response,
+    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListValuesRequest,
+    ListValuesResponse, Lookup, RestoreRequest, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest,
+    UpsertRequest, Video, WriteError, WriteResponse, stream_upsert_response,
 };
 
 /// `Catalog` over the shards of each index.
@@ -252,9 +253,7 @@ impl Writer {
                 let problem = format!("expected at most {max} videos, found {found}");
                 return Err(status::of(&InvalidField::new(field, problem).into(), at));
             }
-            if router.shell.access.audit().is_on() {
-                change = batch.change();
-            }
+            change = batch.change();
             let (name, map) = call.checked_index(&index, at)?;
             let _permit = router.write_admission.admit_one()?;
             if !begun.before(deadline) {
@@ -352,6 +351,17 @@ impl Catalog for CatalogService {
         let writer = self.writer("Restore", &request)?;
         let RestoreRequest { index, video_ids, text_ids } = request.into_inner();
         writer.write(Batch::ById(ById::Restore, index, video_ids, text_ids), "").await.map(Response::new)
+    }
+
+    async fn list_values(
+        &self,
+        request: Request<ListValuesRequest>,
+    ) -> Result<Response<ListValuesResponse>, Status> {
+        refuse(&self.router, "ListValues", &request, &request.get_ref().index, None)
+    }
+
+    async fn get_map(&self, request: Request<GetMapRequest>) -> Result<Response<GetMapResponse>, Status> {
+        refuse(&self.router, "GetMap", &request, &request.get_ref().index, None)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {

@@ -60,6 +60,7 @@ pub(super) async fn watch(router: Arc<Router>, interval: Duration) {
         // Fails only if the runtime shuts down, or if a reader panicked, which is logged.
         let _ = tokio::task::spawn_blocking(move || shell.aliases.refresh()).await;
         router.shell.metrics.aliases.observe(&router.shell.aliases.current());
+        router.shell.sample_history(|_| None);
         router.shell.health.observe(&*router.topology).await;
         router.shell.metrics.access.reloads(&router.shell.reloads());
     }

@@ -93,6 +93,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -210,6 +211,7 @@ impl Routing {
             metrics,
             engine_limits: limits,
             started: Instant::now(),
+            started_at: Timestamp::now(),
             shell: Arc::clone(&shell),
         });
         let services = Services {

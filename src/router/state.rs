@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tonic::{Code, Request, Status};
 
 use super::failure::unavailable;
@@ -26,6 +27,7 @@ pub(super) struct Router {
     /// The limits of all callers. A shard is asked for at most `max_k`, whatever the limits of the caller.
     pub(super) engine_limits: Limits,
     pub(super) started: Instant,
+    pub(super) started_at: Timestamp,
 }
 
 /// Of the time of a call, this share is kept for the router, within these bounds.

@@ -14,13 +14,15 @@ use super::alias;
 use super::aliases::{AliasMap, Target};
 use super::caller::Caller;
 use super::deadline::Deadline;
+use super::inspect;
 use super::metrics::Observation;
 use super::proto::admin_server::Admin;
 use super::proto::{
-    self, ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
-    GetStatusResponse, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
-    SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse, ShadowCandidate, ShadowServer,
-    shadow_candidate,
+    self, ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetHistoryRequest,
+    GetHistoryResponse, GetStatusRequest, GetStatusResponse, ListAliasesRequest, ListAliasesResponse,
+    ListChangesRequest, ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, RebuildRequest,
+    RebuildResponse, SampleUsersRequest, SampleUsersResponse, SetAliasRequest, SetAliasResponse,
+    SetShadowRequest, SetShadowResponse, ShadowCandidate, ShadowServer, shadow_candidate,
 };
 use super::shared::Shared;
 use super::{convert, status};
@@ -197,6 +199,34 @@ impl Admin for AdminService {
         .await
     }
 
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, Status> {
+        inspect::history(&self.shared.shell, &request)
+    }
+
+    async fn list_generations(
+        &self,
+        request: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListGenerationsResponse>, Status> {
+        inspect::generations(&self.shared, request).await
+    }
+
+    async fn sample_users(
+        &self,
+        request: Request<SampleUsersRequest>,
+    ) -> Result<Response<SampleUsersResponse>, Status> {
+        inspect::sample_users(&self.shared, request).await
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<ListChangesRequest>,
+    ) -> Result<Response<ListChangesResponse>, Status> {
+        inspect::changes(&self.shared.shell, &request)
+    }
+
     async fn list_aliases(
         &self,
         request: Request<ListAliasesRequest>,
@@ -257,6 +287,7 @@ fn status_of(
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: Kernels::get().isa().name().to_owned(),
         aliases,
+        started_at: Some(convert::timestamp(shared.started_at)),
     })
 }
 

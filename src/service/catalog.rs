@@ -13,10 +13,11 @@ use super::bounds::CallMemory;
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::incoming::Incoming;
+use super::inspect;
 use super::proto::catalog_server::Catalog;
 use super::proto::{
-    DeleteRequest, GetRequest, GetResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest,
-    UpsertRequest, WriteResponse,
+    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListValuesRequest,
+    ListValuesResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest, UpsertRequest, WriteResponse,
 };
 use super::read::ReadCall;
 use super::shared::Shared;
@@ -88,6 +89,17 @@ impl Catalog for CatalogService {
     async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<WriteResponse>, Status> {
         let parts = |RestoreRequest { index, video_ids, text_ids }| (index, video_ids, text_ids);
         self.of_ids("Restore", request, parts, Mutation::Restore).await
+    }
+
+    async fn list_values(
+        &self,
+        request: Request<ListValuesRequest>,
+    ) -> Result<Response<ListValuesResponse>, Status> {
+        inspect::list_values(&self.shared, request).await
+    }
+
+    async fn get_map(&self, request: Request<GetMapRequest>) -> Result<Response<GetMapResponse>, Status> {
+        inspect::get_map(&self.shared, request).await
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {

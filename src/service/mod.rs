@@ -40,6 +40,8 @@
 //! | `admin.rs`        | `Admin` |
 //! | `alias.rs`        | the methods of `Admin` for aliases |
 //! | `incoming.rs`     | the requests of a stream, a bounded number at a time |
+//! | `inspect.rs`      | what people look at |
+//! | `history.rs`      | the last hour of the searches of each index |
 //! | `health.rs`       | `grpc.health.v1` |
 //! | `metrics/`        | Prometheus metrics |
 //! | `watch.rs`        | polls each index for new publications; updates health and metrics |
@@ -80,8 +82,10 @@ mod file_error;
 mod filter_texts;
 mod follow;
 mod health;
+mod history;
 mod incoming;
 mod indexes;
+pub(crate) mod inspect;
 mod json;
 mod listeners;
 mod metrics;

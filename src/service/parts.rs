@@ -15,6 +15,7 @@ pub(crate) use super::error::{CallError, InvalidField};
 pub(crate) use super::filter_texts::FilterTexts;
 pub(crate) use super::incoming::{Incoming, Slot};
 pub(crate) use super::indexes::Indexes;
+pub(crate) use super::inspect;
 pub(crate) use super::metrics::{IndexLabels, Metrics, Observation, register};
 pub(crate) use super::page_token::PageToken;
 pub(crate) use super::run::{Server, Services};

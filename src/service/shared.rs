@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::admission::{Admission, Dispatcher, Quota, Work};
@@ -28,6 +30,10 @@ pub(super) struct Shared {
     pub(super) quota: Quota,
     pub(super) slow_searches: SlowSearches,
     pub(super) shadows: Arc<Shadows>,
+    /// When the server started.
+    pub(super) started_at: Timestamp,
+    /// Held by calls of people, which are not admitted as searches are.
+    pub(super) looks: Semaphore,
 }
 
 impl Shared {
@@ -57,6 +63,8 @@ impl Shared {
             engine_metrics,
             slow_searches,
             shadows,
+            started_at: Timestamp::now(),
+            looks: Semaphore::new(2),
         }
     }
 }

@@ -15,8 +15,9 @@ use super::bounds::ServerMemory;
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::health::Health;
+use super::history::Gauges;
 use super::indexes::Indexes;
-use super::metrics::{Metrics, Observation};
+use super::metrics::{Metrics, Observation, resident_memory};
 use super::options::{ConnectionOptions, ServiceLimits, ServiceOptions};
 use super::reloaded::Reloads;
 use super::traces::{Trace, Traces};
@@ -95,6 +96,13 @@ impl Shell {
     /// How often each file of credentials and settings was read again.
     pub(crate) fn reloads(&self) -> Vec<Reloads> {
         self.access.reloads().into_iter().chain(self.aliases.reloads()).collect()
+    }
+
+    /// Makes a point of the last hour of each index, if it is time for one. `recall`: that of an index, and its target.
+    pub(crate) fn sample_history(&self, recall: impl Fn(&str) -> Option<(f64, Option<f64>)>) {
+        let in_flight = u64::try_from(self.metrics.load.in_flight.get()).unwrap_or_default();
+        let gauges = Gauges { in_flight, resident_memory: resident_memory() };
+        self.metrics.requests.history.sample(gauges, recall);
     }
 
     /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as

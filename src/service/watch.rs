@@ -13,7 +13,7 @@ use super::metrics;
 use super::shared::Shared;
 use crate::base::available_memory::AvailableMemory;
 use crate::base::panics::Panicked;
-use crate::engine::{Refresh, Supervisor, Task};
+use crate::engine::{Engine, Refresh, Supervisor, Task};
 use crate::index::Residence;
 
 /// The share of one core's time for measuring recall.
@@ -105,10 +105,25 @@ async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
         shared.shell.metrics.aliases.observe(&shared.shell.aliases.current());
         shared.shell.health.observe(&*shared.engine).await;
         shared.shadows.observe();
+        shared.shell.sample_history(|index| recall(&shared.engine, index));
         measure_recall(&shared, poll_interval).await;
         shared.shell.metrics.access.reloads(&shared.shell.reloads());
         metrics::observe_indexes(&shared.engine, &shared.engine_metrics, shared.engine.index_names()).await;
     }
+}
+
+/// The recall of the recent answers of an index, of all k, and what they were to reach.
+fn recall(engine: &Engine, index: &str) -> Option<(f64, Option<f64>)> {
+    let all = engine.recall(index).ok()?;
+    let mean = |values: &mut dyn Iterator<Item = (f64, usize)>| {
+        let (sum, count) =
+            values.fold((0.0, 0), |(sum, count), (value, of)| (sum + value * of as f64, count + of));
+        (count > 0).then(|| sum / count as f64)
+    };
+    let recall = mean(&mut all.iter().map(|of| (of.recall, of.answers)))?;
+    let target =
+        mean(&mut all.iter().filter_map(|of| of.target.map(|target| (target.target, target.answers))));
+    Some((recall, target))
 }
 
 /// Ticks at once and then every `interval`. Work may take longer: missed ticks are not made up for.

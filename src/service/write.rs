@@ -168,9 +168,7 @@ impl<'a> WriteCall<'a> {
             return PendingWrite::refused(status, observation);
         }
         let mut change = Change::default();
-        if let Ok(batch) = &batch
-            && self.shared.shell.access.audit().is_on()
-        {
+        if let Ok(batch) = &batch {
             change = change_of(batch);
         }
         match self.admit(batch, path) {

@@ -19,11 +19,13 @@ use crate::proto::catalog_client::CatalogClient;
 use crate::proto::retrieval_client::RetrievalClient;
 use crate::proto::{
     ActivateRequest, ActivateResponse, BatchSearchRequest, CancelRebuildRequest, CancelRebuildResponse,
-    DeleteRequest, ExplainRequest, ExplainResponse, GetRequest, GetResponse, GetStatusRequest,
-    GetStatusResponse, ListAliasesRequest, ListAliasesResponse, RebuildRequest, RebuildResponse,
-    RestoreRequest, SearchRequest, SearchResponse, SearchStreamItem, SetAliasRequest, SetAliasResponse,
-    SetShadowRequest, SetShadowResponse, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest,
-    UpsertRequest, WriteResponse,
+    DeleteRequest, ExplainRequest, ExplainResponse, GetHistoryRequest, GetHistoryResponse, GetMapRequest,
+    GetMapResponse, GetRequest, GetResponse, GetStatusRequest, GetStatusResponse, ListAliasesRequest,
+    ListAliasesResponse, ListChangesRequest, ListChangesResponse, ListGenerationsRequest,
+    ListGenerationsResponse, ListValuesRequest, ListValuesResponse, RebuildRequest, RebuildResponse,
+    RestoreRequest, SampleUsersRequest, SampleUsersResponse, SearchRequest, SearchResponse, SearchStreamItem,
+    SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse, StreamUpsertRequest,
+    StreamUpsertResponse, TakedownRequest, UpsertRequest, WriteResponse,
 };
 use crate::retry::{self, Budget};
 use crate::servers::{Connection, Servers};
@@ -198,6 +200,30 @@ impl Client {
     call! {
         /// Returns all aliases.
         list_aliases, AdminClient: ListAliasesRequest => ListAliasesResponse
+    }
+    call! {
+        /// Returns the last hour of the searches of an index.
+        get_history, AdminClient: GetHistoryRequest => GetHistoryResponse
+    }
+    call! {
+        /// Describes the generations of an index.
+        list_generations, AdminClient: ListGenerationsRequest => ListGenerationsResponse
+    }
+    call! {
+        /// Returns some users, to try searches with.
+        sample_users, AdminClient: SampleUsersRequest => SampleUsersResponse
+    }
+    call! {
+        /// Returns the newest changes.
+        list_changes, AdminClient: ListChangesRequest => ListChangesResponse
+    }
+    call! {
+        /// Returns the most frequent values of an attribute.
+        list_values, CatalogClient: ListValuesRequest => ListValuesResponse
+    }
+    call! {
+        /// Returns a picture of an index.
+        get_map, CatalogClient: GetMapRequest => GetMapResponse
     }
     call! {
         /// Begins or ends to repeat searches on a candidate.

@@ -2,6 +2,7 @@
 //!
 //! What flows in: an open index. What flows out: its state, for requests, health and operators. Nothing here changes it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::engine::error::EngineError;
 use crate::engine::publish::detached::Detached;
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
-use crate::index::MemoryMode;
+use crate::index::{Index, MemoryMode};
 use crate::live::MutationLog;
 
 impl ServedIndex {
@@ -176,6 +177,7 @@ impl ServedIndex {
                 MemoryMode::Resident => snapshot.index.hot_bytes(),
                 MemoryMode::Mapped => 0,
             },
+            sections: sections(&snapshot.index),
             memory: snapshot.index.memory(),
             serving: !self.serving.is_withdrawn(),
             live: self.live_status(),
@@ -183,4 +185,15 @@ impl ServedIndex {
             recall: self.sample.recall(),
         }
     }
+}
+
+/// Name and bytes of the sections of each kind, the largest first.
+fn sections(index: &Index) -> Vec<(&'static str, u64)> {
+    let mut all: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for section in index.sections() {
+        *all.entry(section.kind.name()).or_default() += section.bytes;
+    }
+    let mut all: Vec<(&'static str, u64)> = all.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+    all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    all
 }

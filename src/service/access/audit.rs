@@ -4,6 +4,7 @@
 //! cannot be written is an error in the log, and does not undo the change. Refusals cost a stranger nothing, so at most
 //! [`MAX_REFUSALS`] of them are written per second; the next line has the number of the others.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
@@ -15,13 +16,24 @@ use shortlist_client::code_name;
 use tonic::{Code, Status};
 
 use crate::service::caller::Caller;
+use crate::service::convert::timestamp;
+use crate::service::proto;
 
 /// Refusals to write per second.
 const MAX_REFUSALS: u32 = 100;
 
-/// Where changes and refusals are recorded; nowhere by default.
+/// Changes that are kept in memory, to be looked at.
+const KEPT: usize = 200;
+/// Ids of videos that are kept of a change.
+const KEPT_IDS: usize = 100;
+
+/// Where changes and refusals are recorded; in memory only by default.
 #[derive(Default)]
-pub struct Audit(Option<Mutex<Record>>);
+pub struct Audit {
+    record: Option<Mutex<Record>>,
+    /// The newest changes, the oldest first.
+    newest: Mutex<VecDeque<proto::ChangeRecord>>,
+}
 
 struct Record {
     writer: Box<dyn Write + Send>,
@@ -107,6 +119,27 @@ impl Event<'_> {
     }
 }
 
+impl Event<'_> {
+    /// What is kept of the event in memory.
+    fn kept(&self, time: Timestamp) -> proto::ChangeRecord {
+        let Change { count, video_ids, generation, alias, indexes, .. } = &self.change;
+        proto::ChangeRecord {
+            time: Some(timestamp(time)),
+            who: self.caller.name.as_deref().unwrap_or_default().to_owned(),
+            peer: self.caller.peer.to_canonical().to_string(),
+            method: self.method.to_owned(),
+            index: self.index.to_owned(),
+            outcome: code_name(self.refusal.map_or(Code::Ok, Status::code)).to_owned(),
+            problem: self.refusal.map(Status::message).unwrap_or_default().to_owned(),
+            count: count.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+            video_ids: video_ids.iter().take(KEPT_IDS).copied().collect(),
+            generation: generation.unwrap_or_default(),
+            alias: alias.clone().unwrap_or_default(),
+            indexes: indexes.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// The form of an event in the record.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -132,25 +165,35 @@ impl Audit {
     /// Records to a writer, one call of `write` per line.
     pub fn to(writer: impl Write + Send + 'static) -> Self {
         let writer = Box::new(writer);
-        Self(Some(Mutex::new(Record { writer, second: 0, refusals: 0, left_out: 0, is_failing: false })))
-    }
-
-    /// Returns whether changes are recorded, or logged.
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some() || tracing::enabled!(tracing::Level::DEBUG)
+        let record = Record { writer, second: 0, refusals: 0, left_out: 0, is_failing: false };
+        Self { record: Some(Mutex::new(record)), newest: Mutex::default() }
     }
 
     /// Records a change, or the attempt of one.
     pub(crate) fn changed(&self, event: &Event<'_>) {
         event.log();
-        if let Some(record) = &self.0 {
-            record.lock().write(event, Timestamp::now());
+        let now = Timestamp::now();
+        {
+            let mut newest = self.newest.lock();
+            if newest.len() == KEPT {
+                newest.pop_front();
+            }
+            newest.push_back(event.kept(now));
         }
+        if let Some(record) = &self.record {
+            record.lock().write(event, now);
+        }
+    }
+
+    /// The newest changes of the indexes that are listed, the newest first, at most `most`.
+    pub(crate) fn newest(&self, most: usize, is_listed: impl Fn(&str) -> bool) -> Vec<proto::ChangeRecord> {
+        let newest = self.newest.lock();
+        newest.iter().rev().filter(|change| is_listed(&change.index)).take(most).cloned().collect()
     }
 
     /// Records that a call was refused for lack of a right.
     pub(crate) fn refused(&self, caller: &Caller, method: &'static str, why: &Status) {
-        let Some(record) = &self.0 else { return };
+        let Some(record) = &self.record else { return };
         let event = Event { caller, method, index: "", change: Change::default(), refusal: Some(why) };
         let now = Timestamp::now();
         let mut record = record.lock();
@@ -204,7 +247,7 @@ impl Record {
 
 impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Audit").field(&self.is_on()).finish()
+        f.debug_struct("Audit").field("is_recorded", &self.record.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -146,12 +146,14 @@ const fn route(path: &'static str, part: Part, need: Need) -> Route {
 }
 
 /// Every path that is served. A path that is not here does not reach a service.
-pub(super) const ROUTES: [Route; 24] = [
+pub(super) const ROUTES: [Route; 30] = [
     route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/StreamSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/Explain", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/Get", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Catalog/ListValues", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Catalog/GetMap", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/Upsert", Part::Search, Need::Role(Role::Write)),
     route("/shortlist.v1.Catalog/StreamUpsert", Part::Search, Need::Role(Role::Write)),
     route("/shortlist.v1.Catalog/Delete", Part::Search, Need::Role(Role::Write)),
@@ -164,6 +166,10 @@ pub(super) const ROUTES: [Route; 24] = [
     route("/shortlist.v1.Admin/SetAlias", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/ListAliases", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/SetShadow", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/GetHistory", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/ListGenerations", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/SampleUsers", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/ListChanges", Part::Admin, Need::Role(Role::Admin)),
     route("/grpc.health.v1.Health/Check", Part::Common, Need::Nothing),
     route("/grpc.health.v1.Health/Watch", Part::Common, Need::Nothing),
     route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),

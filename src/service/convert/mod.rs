@@ -15,6 +15,7 @@
 //! | `bound.rs`    | numbers, times and durations of filters, both ways |
 //! | `plan.rs`     | search plans, both ways |
 //! | `response.rs` | answers to searches, and explanations |
+//! | `inspect.rs`  | what people look at |
 //! | `catalog.rs`  | writes, lookups and their answers |
 //! | `embeddings.rs` | which embedding of a video each index takes |
 //! | `status.rs`   | the state of an index |
@@ -26,6 +27,7 @@ mod catalog;
 mod embeddings;
 mod filter;
 mod ids;
+pub(crate) mod inspect;
 mod path;
 mod plan;
 mod request;

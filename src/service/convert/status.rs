@@ -22,19 +22,26 @@ pub(crate) fn closed_index(name: String, dir: &Path, problem: String) -> proto::
     }
 }
 
+pub(super) fn wire_dtype(dtype: Dtype) -> proto::Dtype {
+    match dtype {
+        Dtype::F32 => proto::Dtype::F32,
+        Dtype::F16 => proto::Dtype::F16,
+    }
+}
+
+pub(super) fn wire_metric(metric: Metric) -> proto::Metric {
+    match metric {
+        Metric::InnerProduct => proto::Metric::Ip,
+        Metric::Cosine => proto::Metric::Cosine,
+        Metric::L2 => proto::Metric::L2,
+    }
+}
+
 /// Converts the state of an index.
 // Fills the deprecated field as well, for clients that still read it.
 #[allow(deprecated)]
 pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
-    let dtype = match status.dtype {
-        Dtype::F32 => proto::Dtype::F32,
-        Dtype::F16 => proto::Dtype::F16,
-    };
-    let metric = match status.metric {
-        Metric::InnerProduct => proto::Metric::Ip,
-        Metric::Cosine => proto::Metric::Cosine,
-        Metric::L2 => proto::Metric::L2,
-    };
+    let (dtype, metric) = (wire_dtype(status.dtype), wire_metric(status.metric));
     let memory = match status.memory {
         MemoryMode::Mapped => proto::MemoryMode::Mapped,
         MemoryMode::Resident => proto::MemoryMode::Resident,
@@ -68,6 +75,10 @@ pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         gate: status.gate.map(gate_report),
         recall: status.recall.into_iter().map(live_recall).collect(),
         shadow: None,
+        resident_bytes: status.resident_bytes,
+        log_bytes: live.log_bytes,
+        log_entries: live.log_entries,
+        sections: sections(status.sections),
         delta_vectors: live.delta_vectors,
         deleted: live.deleted,
         held_entries: live.parked_entries,
@@ -100,7 +111,7 @@ pub(crate) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildSta
     }
 }
 
-fn gate_report(report: GateReport) -> proto::GateReport {
+pub(super) fn gate_report(report: GateReport) -> proto::GateReport {
     let GateReport { generation, created_at, found, problems, reasons, .. } = report;
     let share = |ppm: u32| f64::from(ppm) / 1e6;
     let time = |ns: u64| duration(Duration::from_nanos(ns));
@@ -124,9 +135,20 @@ fn gate_report(report: GateReport) -> proto::GateReport {
     }
 }
 
+fn sections(sections: Vec<(&'static str, u64)>) -> Vec<proto::FileSection> {
+    let section = |(name, bytes): (&str, u64)| proto::FileSection { name: name.to_owned(), bytes };
+    sections.into_iter().map(section).collect()
+}
+
 fn live_recall(recall: engine::LiveRecall) -> proto::LiveRecall {
-    let engine::LiveRecall { k, recall, answers, target: _ } = recall;
-    proto::LiveRecall { k: k.map_or(0, saturate), recall, answers: saturate(answers) }
+    let engine::LiveRecall { k, recall, answers, target } = recall;
+    proto::LiveRecall {
+        k: k.map_or(0, saturate),
+        recall,
+        answers: saturate(answers),
+        target: target.as_ref().map(|of| of.target),
+        targeted_recall: target.as_ref().map(|of| of.recall),
+    }
 }
 
 fn calibration((k, max_recall): (usize, f64)) -> proto::Calibration {

@@ -49,7 +49,7 @@ const fn post(path: &'static str, grpc: &'static str, index: IndexField) -> Json
 }
 
 /// Every route of JSON. Methods with streams have none.
-pub(super) const ROUTES: [JsonRoute; 17] = [
+pub(super) const ROUTES: [JsonRoute; 23] = [
     post("/v1/indexes/{index}:search", "/shortlist.v1.Retrieval/Search", IndexField::Own),
     post("/v1/indexes/{index}:batchSearch", "/shortlist.v1.Retrieval/BatchSearch", IndexField::Requests),
     post("/v1/indexes/{index}:explain", "/shortlist.v1.Retrieval/Explain", IndexField::Request),
@@ -64,6 +64,12 @@ pub(super) const ROUTES: [JsonRoute; 17] = [
     post("/v1/indexes/{index}:rebuild", "/shortlist.v1.Admin/Rebuild", IndexField::Own),
     post("/v1/indexes/{index}:cancelRebuild", "/shortlist.v1.Admin/CancelRebuild", IndexField::Own),
     post("/v1/indexes/{index}:setShadow", "/shortlist.v1.Admin/SetShadow", IndexField::Own),
+    get("/v1/indexes/{index}/history", "/shortlist.v1.Admin/GetHistory"),
+    get("/v1/indexes/{index}/generations", "/shortlist.v1.Admin/ListGenerations"),
+    post("/v1/indexes/{index}/users:sample", "/shortlist.v1.Admin/SampleUsers", IndexField::Own),
+    post("/v1/indexes/{index}/values:list", "/shortlist.v1.Catalog/ListValues", IndexField::Own),
+    post("/v1/indexes/{index}:map", "/shortlist.v1.Catalog/GetMap", IndexField::Own),
+    post("/v1/changes:list", "/shortlist.v1.Admin/ListChanges", IndexField::Own),
     JsonRoute {
         is_get: true,
         path: "/v1/aliases",

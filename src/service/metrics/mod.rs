@@ -48,6 +48,7 @@ pub(crate) use self::connections::{ClosedConnections, ConnectionMetrics};
 pub(crate) use self::engine::{EngineMetrics, observe_indexes};
 pub(crate) use self::families::{IndexLabels, register};
 pub(crate) use self::load::LoadMetrics;
+pub(crate) use self::process::resident_memory;
 pub(crate) use self::requests::{Observation, reason_of};
 pub(crate) use self::shadows::ShadowMetrics;
 

@@ -14,6 +14,7 @@ use tonic::Code;
 use super::families::{IndexLabels, ReasonLabels, SECONDS, register};
 use crate::engine::{Completeness, Plan, SearchResponse, Shortfall};
 use crate::service::deadline::Deadline;
+use crate::service::history::History;
 
 /// Histogram buckets for distances per search: from a small graph to an exact scan of ten million videos.
 const DISTANCES: [f64; 12] = [100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 1e6, 1e7];
@@ -45,6 +46,8 @@ pub(crate) struct RequestMetrics {
     short_answers: Family<ReasonLabels, Counter>,
     plans: Family<PlanLabels, Counter>,
     slow_searches: Family<IndexLabels, Counter>,
+    /// The last hour of each index.
+    pub(crate) history: History,
 }
 
 impl RequestMetrics {
@@ -79,6 +82,7 @@ impl RequestMetrics {
                 "Searches that took longer than slow_search_threshold, logged or not",
                 Family::default(),
             ),
+            history: History::new(&index_names),
         };
         for index in index_names {
             let labels = IndexLabels { index: index.clone() };
@@ -150,7 +154,9 @@ impl Observation {
 
     fn count(&mut self, code: Code) {
         self.finished = true;
-        let seconds = self.started.elapsed().as_secs_f64();
+        let elapsed = self.started.elapsed();
+        self.metrics.history.count(&self.labels.index, self.labels.method, code, elapsed);
+        let seconds = elapsed.as_secs_f64();
         self.metrics.seconds.get_or_create(&self.labels).observe(seconds);
         let MethodLabels { index, method } = self.labels.clone();
         let code = code_name(code);

@@ -11,9 +11,10 @@ use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    ActivateRequest, BatchSearchRequest, CancelRebuildRequest, DeleteRequest, ExplainRequest, GetRequest,
-    GetStatusRequest, RebuildRequest, RestoreRequest, SearchRequest, SetShadowRequest, StreamUpsertRequest,
-    TakedownRequest, UpsertRequest,
+    ActivateRequest, BatchSearchRequest, CancelRebuildRequest, DeleteRequest, ExplainRequest,
+    GetHistoryRequest, GetMapRequest, GetRequest, GetStatusRequest, ListChangesRequest,
+    ListGenerationsRequest, ListValuesRequest, RebuildRequest, RestoreRequest, SampleUsersRequest,
+    SearchRequest, SetShadowRequest, StreamUpsertRequest, TakedownRequest, UpsertRequest,
 };
 use shortlist::service::{
     Access, AccessOptions, Digest, KeyOptions, OwnLimits, Role, ServiceOptions, TokenOptions,
@@ -29,12 +30,14 @@ pub const ISSUER: &str = "https://id.example";
 pub const AUDIENCE: &str = "shortlist";
 
 /// Every method, and the role that the documentation says it needs.
-pub const METHODS: [(&str, Role); 15] = [
+pub const METHODS: [(&str, Role); 21] = [
     ("Search", Role::Read),
     ("BatchSearch", Role::Read),
     ("StreamSearch", Role::Read),
     ("Explain", Role::Read),
     ("Get", Role::Read),
+    ("ListValues", Role::Read),
+    ("GetMap", Role::Read),
     ("Upsert", Role::Write),
     ("StreamUpsert", Role::Write),
     ("Delete", Role::Write),
@@ -45,6 +48,10 @@ pub const METHODS: [(&str, Role); 15] = [
     ("Rebuild", Role::Admin),
     ("CancelRebuild", Role::Admin),
     ("SetShadow", Role::Admin),
+    ("GetHistory", Role::Admin),
+    ("ListGenerations", Role::Admin),
+    ("SampleUsers", Role::Admin),
+    ("ListChanges", Role::Admin),
 ];
 
 /// A key with these roles, for all indexes or for one. The key is its name.
@@ -151,6 +158,15 @@ pub async fn call(connection: &Connection, method: &str, index: &str) -> Code {
         }
         "Rebuild" => admin.rebuild(RebuildRequest { index }).await.map(drop),
         "CancelRebuild" => admin.cancel_rebuild(CancelRebuildRequest { index }).await.map(drop),
+        "ListValues" => {
+            let request = ListValuesRequest { index, attribute: "tags".into(), ..Default::default() };
+            catalog.list_values(request).await.map(drop)
+        }
+        "GetMap" => catalog.get_map(GetMapRequest { index, ..Default::default() }).await.map(drop),
+        "GetHistory" => admin.get_history(GetHistoryRequest { index }).await.map(drop),
+        "ListGenerations" => admin.list_generations(ListGenerationsRequest { index }).await.map(drop),
+        "SampleUsers" => admin.sample_users(SampleUsersRequest { index, count: 1 }).await.map(drop),
+        "ListChanges" => admin.list_changes(ListChangesRequest { index, limit: 1 }).await.map(drop),
         "SetShadow" => {
             let request = SetShadowRequest { index, ..SetShadowRequest::default() };
             admin.set_shadow(request).await.map(drop)

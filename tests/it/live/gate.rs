@@ -20,7 +20,7 @@ use crate::harness::{DIM, Setup, TestIndex, TestServer, video_id};
 use crate::live::engine::{VIDEOS, request};
 
 /// Opens an index that takes a sample of every query and starts no rebuild by itself.
-pub(super) fn open(index: &TestIndex, gate: GateOptions) -> Engine {
+pub(crate) fn open(index: &TestIndex, gate: GateOptions) -> Engine {
     Engine::open(EngineOptions {
         indexes: vec![("videos".to_owned(), index.dir())],
         threads: 1,

@@ -4,7 +4,7 @@ mod bad_folder;
 mod continuity;
 pub(crate) mod engine;
 mod followed;
-mod gate;
+pub(crate) mod gate;
 mod kill;
 mod log;
 mod log_damage;

@@ -8,6 +8,7 @@ mod client;
 mod connections;
 mod explain;
 mod filter_text;
+mod inspect;
 pub mod json;
 mod large;
 mod mutants;

@@ -48,7 +48,7 @@ const MEMORY_MIB: u64 = 128;
 const TAKEN_DOWN: u64 = 0x5eed_7a4e_d011_0001;
 const WRITTEN: u64 = 0x5eed_7a4e_d011_0002;
 
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 23] = [
     "Retrieval/Search",
     "Retrieval/BatchSearch",
     "Retrieval/StreamSearch",
@@ -67,6 +67,12 @@ const METHODS: [&str; 17] = [
     "Admin/CancelRebuild",
     "Admin/SetAlias",
     "Admin/ListAliases",
+    "Admin/GetHistory",
+    "Admin/ListGenerations",
+    "Admin/SampleUsers",
+    "Admin/ListChanges",
+    "Catalog/ListValues",
+    "Catalog/GetMap",
 ];
 
 /// The codes that the services document.

@@ -6,12 +6,13 @@ use prost_types::{Duration, Timestamp};
 use roaring::RoaringTreemap;
 use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
-    DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest,
-    KeywordCondition, KeywordList, ListAliasesRequest, ListCondition, NullCondition, Number, NumberRange,
-    PackedVector, Plan, RebuildRequest, Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest,
-    Seed, Seeds, SetAliasRequest, SetShadowRequest, ShadowCandidate, ShadowServer, StreamUpsertRequest,
-    TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value,
-    condition, number, search_params, search_request, shadow_candidate, time,
+    DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter, GetHistoryRequest, GetMapRequest,
+    GetRequest, GetStatusRequest, KeywordCondition, KeywordList, ListAliasesRequest, ListChangesRequest,
+    ListCondition, ListGenerationsRequest, ListValuesRequest, NullCondition, Number, NumberRange,
+    PackedVector, Plan, RebuildRequest, Reserve, RestoreRequest, SampleUsersRequest, ScoreTerm, SearchParams,
+    SearchRequest, Seed, Seeds, SetAliasRequest, SetShadowRequest, ShadowCandidate, ShadowServer,
+    StreamUpsertRequest, TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition,
+    attribute_value, condition, number, search_params, search_request, shadow_candidate, time,
 };
 
 use super::METHODS;
@@ -57,6 +58,17 @@ pub fn of(method: &str) -> Vec<Vec<u8>> {
                 shadow(shadow_candidate::Candidate::Server(server)),
             ])
         }
+        "Admin/GetHistory" => encoded([GetHistoryRequest { index }]),
+        "Admin/ListGenerations" => encoded([ListGenerationsRequest { index }]),
+        "Admin/SampleUsers" => encoded([SampleUsersRequest { index, count: 3 }]),
+        "Admin/ListChanges" => encoded([ListChangesRequest { index, limit: 5 }]),
+        "Catalog/ListValues" => encoded([ListValuesRequest {
+            index,
+            attribute: "tags".to_owned(),
+            prefix: "tag-1".to_owned(),
+            limit: 5,
+        }]),
+        "Catalog/GetMap" => encoded([GetMapRequest { index, points: 10, color_by: "title".to_owned() }]),
         "Admin/ListAliases" => encoded([ListAliasesRequest {}]),
         _ => panic!("{method} has no seeds; expected one of {METHODS:?}"),
     }

@@ -1,0 +1,196 @@
+//! What people look at: the history, the generations, users and values of an index, its picture, and the newest changes.
+//!
+//! What flows in: calls of `Admin` and `Catalog` that no production traffic makes. What flows out: their answers, computed on blocking
+//! threads, few at a time.
+
+use std::sync::Arc;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::access::{check_index, may_list};
+use super::caller::Caller;
+use super::convert::inspect::{generation, limit, map, users, values};
+use super::deadline::Deadline;
+use super::error::{CallError, InvalidField};
+use super::history::STEP;
+use super::proto::{
+    GetHistoryRequest, GetHistoryResponse, GetMapRequest, GetMapResponse, ListChangesRequest,
+    ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, ListValuesRequest,
+    ListValuesResponse, SampleUsersRequest, SampleUsersResponse,
+};
+use super::shared::Shared;
+use super::shell::Shell;
+use super::{convert, status};
+use crate::engine::inspect::MOST_POINTS;
+use crate::engine::{Engine, EngineError, Field};
+
+/// Returns the last hour of an index.
+///
+/// # Errors
+/// See the method.
+pub(crate) fn history(
+    shell: &Arc<Shell>,
+    request: &Request<GetHistoryRequest>,
+) -> Result<Response<GetHistoryResponse>, Status> {
+    let method = "GetHistory";
+    let (caller, mut index) = (Caller::of(request)?, request.get_ref().index.clone());
+    let named = shell.aliases.current().name(&mut index, "", &*shell.indexes);
+    let observation = shell.observe(method, &index, Deadline::of(request));
+    let checked = check_index(shell, &caller, method, &named.requested, &index).and_then(|()| {
+        let available = shell.indexes.names();
+        match shell.indexes.resolve(&index) {
+            Some(_) => Ok(()),
+            None => Err(status::of(&EngineError::UnknownIndex { name: index.clone(), available }.into(), "")),
+        }
+    });
+    observation.finish(checked.as_ref().err().map_or(Code::Ok, Status::code));
+    checked?;
+    let points = shell.metrics.requests.history.points(&index);
+    Ok(Response::new(GetHistoryResponse { step: Some(convert::duration(STEP)), points }))
+}
+
+/// Returns the newest changes that the caller may know of.
+///
+/// # Errors
+/// See the method.
+pub(crate) fn changes(
+    shell: &Arc<Shell>,
+    request: &Request<ListChangesRequest>,
+) -> Result<Response<ListChangesResponse>, Status> {
+    let method = "ListChanges";
+    let caller = Caller::of(request)?;
+    let ListChangesRequest { index: name, limit: wanted } = request.get_ref();
+    let aliases = shell.aliases.current();
+    let mut index = name.clone();
+    if !name.is_empty() {
+        aliases.name(&mut index, "", &*shell.indexes);
+    }
+    let observation = shell.observe(method, &index, Deadline::of(request));
+    let listed = (|| {
+        if !name.is_empty() {
+            check_index(shell, &caller, method, name, &index)?;
+        }
+        let most = limit(*wanted, 20, 200).map_err(|problem| invalid("limit", problem))?;
+        let is_listed = |of: &str| match of {
+            // That of an alias, which is of several indexes.
+            "" => name.is_empty() && caller.rights.include(""),
+            of => (name.is_empty() || of == index) && may_list(&caller, &aliases, of),
+        };
+        Ok(shell.access.audit().newest(most, is_listed))
+    })();
+    observation.finish(listed.as_ref().err().map_or(Code::Ok, Status::code));
+    listed.map(|changes| Response::new(ListChangesResponse { changes }))
+}
+
+fn invalid(field: &str, problem: String) -> Status {
+    status::of(&InvalidField::new(field, problem).into(), "")
+}
+
+/// Runs `work` with the full name of an index, on a blocking thread.
+async fn look<Q, T: Send + 'static>(
+    shared: &Arc<Shared>,
+    method: &'static str,
+    request: &Request<Q>,
+    name: &str,
+    work: impl FnOnce(&Engine, &str) -> Result<T, CallError> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    let (shell, caller) = (&shared.shell, Caller::of(request)?);
+    let mut index = name.to_owned();
+    let named = shell.aliases.current().name(&mut index, "", &*shell.indexes);
+    let observation = shell.observe(method, &index, Deadline::of(request));
+    let looked = async {
+        check_index(shell, &caller, method, &named.requested, &index)?;
+        // Few at a time: they are not admitted as searches are.
+        let _permit = shared.looks.acquire().await.map_err(|_| status::internal())?;
+        let engine = Arc::clone(&shared.engine);
+        let worked = tokio::task::spawn_blocking(move || work(&engine, &index)).await;
+        let worked = worked.map_err(|error| {
+            tracing::error!(method, %error, "a request failed");
+            status::internal()
+        })?;
+        worked.map_err(|error| status::of(&error, ""))
+    };
+    let looked = looked.await;
+    observation.finish(looked.as_ref().err().map_or(Code::Ok, Status::code));
+    let response = looked?;
+    Ok(Response::new(response))
+}
+
+/// Describes the generations of an index.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn generations(
+    shared: &Arc<Shared>,
+    request: Request<ListGenerationsRequest>,
+) -> Result<Response<ListGenerationsResponse>, Status> {
+    let name = request.get_ref().index.clone();
+    look(shared, "ListGenerations", &request, &name, |engine, index| {
+        let generations = engine.generations(index)?.into_iter().map(generation).collect();
+        Ok(ListGenerationsResponse { generations })
+    })
+    .await
+}
+
+/// Returns some users of an index.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn sample_users(
+    shared: &Arc<Shared>,
+    request: Request<SampleUsersRequest>,
+) -> Result<Response<SampleUsersResponse>, Status> {
+    let SampleUsersRequest { index: name, count } = request.get_ref().clone();
+    look(shared, "SampleUsers", &request, &name, move |engine, index| {
+        let count = limit(count, 20, 1000).map_err(|problem| InvalidField::new("count", problem))?;
+        let sample = engine.sample_users(index, count)?;
+        Ok(SampleUsersResponse { source: sample.source.to_owned(), users: users(sample.users) })
+    })
+    .await
+}
+
+/// Returns the most frequent values of an attribute.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn list_values(
+    shared: &Arc<Shared>,
+    request: Request<ListValuesRequest>,
+) -> Result<Response<ListValuesResponse>, Status> {
+    let ListValuesRequest { index: name, attribute, prefix, limit: most } = request.get_ref().clone();
+    look(shared, "ListValues", &request, &name, move |engine, index| {
+        let most = limit(most, 20, 1000).map_err(|problem| InvalidField::new("limit", problem))?;
+        let found = engine.values(index, &attribute, &prefix, most);
+        Ok(ListValuesResponse { values: values(found.map_err(|error| of_field(error, "attribute"))?) })
+    })
+    .await
+}
+
+/// Returns a picture of an index.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn get_map(
+    shared: &Arc<Shared>,
+    request: Request<GetMapRequest>,
+) -> Result<Response<GetMapResponse>, Status> {
+    let GetMapRequest { index: name, points, color_by } = request.get_ref().clone();
+    look(shared, "GetMap", &request, &name, move |engine, index| {
+        let most = u32::try_from(MOST_POINTS).unwrap_or(u32::MAX);
+        let points = limit(points, 5000, most).map_err(|problem| InvalidField::new("points", problem))?;
+        let color = Some(color_by.as_str()).filter(|name| !name.is_empty());
+        let found = engine.map(index, points, color).map_err(|error| of_field(error, "color_by"))?;
+        Ok(map(found, color.is_some()))
+    })
+    .await
+}
+
+/// Names the field of a request that names an attribute.
+fn of_field(error: EngineError, field: &str) -> CallError {
+    match error {
+        EngineError::InvalidArgument { field: Field::Attribute(_), problem } => {
+            InvalidField::new(field, problem).into()
+        }
+        error => error.into(),
+    }
+}
