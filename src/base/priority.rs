@@ -1,5 +1,6 @@
 //! The priority of threads that work in the background.
 
+#[cfg(feature = "server")]
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
@@ -15,6 +16,7 @@ pub(crate) fn lower_priority() {
 }
 
 /// Lets this thread run only while nothing else wants its core.
+#[cfg(feature = "server")]
 pub(crate) fn run_when_idle() {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     // Where that is not possible, it is one that runs after others.
@@ -24,6 +26,7 @@ pub(crate) fn run_when_idle() {
 }
 
 /// The processor time that this thread has used.
+#[cfg(feature = "server")]
 pub(crate) fn thread_time() -> std::time::Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     std::time::Duration::new(

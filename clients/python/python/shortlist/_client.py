@@ -312,7 +312,7 @@ class Client(_Calls):
             attributes: a dict of columns by name, a data frame or an Arrow table; None, NaN and NaT
                 are null.
             expires_at: when each video expires; None and NaT for never.
-            embedding_model: the name of the model that made the embeddings, unless `vectors` names it.
+            embedding_model: the name of the model that made the embeddings, unless `vectors` does.
             partial: writes the valid videos and returns the errors of the others. Otherwise a call
                 with an invalid video writes nothing and raises.
 
@@ -636,7 +636,9 @@ def _matrices(vectors: object) -> list[tuple[str | None, Any]]:
     if not isinstance(vectors, Mapping):
         return [(None, rows(vectors, "vectors"))]
     if not vectors:
-        raise InvalidArgument("expected embeddings of at least one model, found none", field="vectors")
+        raise InvalidArgument(
+            "expected embeddings of at least one model, found none", field="vectors"
+        )
     return [(str(model), rows(of, _field_of(model))) for model, of in vectors.items()]
 
 

@@ -1,6 +1,6 @@
 //! Arrays and columns become videos, and videos become columns.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use prost_types::Timestamp;
@@ -47,7 +47,7 @@ pub(super) fn videos(
             .iter()
             .map(|(model, dim, components)| (model, Vector::packed(&components[row * dim..(row + 1) * dim])));
         let (single, several) = match &parts[..] {
-            [(None, ..)] => (vectors.next().map(|(_, vector)| vector), HashMap::new()),
+            [(None, ..)] => (vectors.next().map(|(_, vector)| vector), BTreeMap::new()),
             _ => (
                 None,
                 vectors.map(|(model, vector)| ((*model).clone().unwrap_or_default(), vector)).collect(),
