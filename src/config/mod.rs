@@ -22,6 +22,7 @@
 //! insecure = false                # listen on addresses that other machines reach without TLS and keys
 //! allowed_hosts = []              # names of this server, in addition to localhost, for calls without a key
 //! allowed_origins = []            # origins of web pages that may call in JSON, such as "https://console.example"
+//! web_page = true                 # a web page at `/` that shows the indexes; it calls in JSON, with the key that is typed in
 //! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
 //!                                 # keys or tokens, else "off"
 //! aliases = ""                    # file of names that stand for indexes, which `shortlist alias` sets, such as
@@ -217,6 +218,8 @@ pub struct ServeConfig {
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call in JSON, in addition to that of this server.
     pub allowed_origins: Vec<String>,
+    /// Whether there is a web page at `/`.
+    pub web_page: bool,
     /// Where changes and refusals are recorded: a file, `stderr` or `off`. If empty, `stderr` with keys or tokens.
     pub audit: String,
     /// Encryption.
@@ -288,6 +291,7 @@ impl Default for ServeConfig {
             insecure: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            web_page: true,
             audit: String::new(),
             tls: TlsConfig::default(),
             keys: Vec::new(),
@@ -368,6 +372,7 @@ impl ServeConfig {
             buckets: Vec::new(),
             aliases: Arc::default(),
             shadow: self.shadow.clone(),
+            has_page: self.web_page,
             slow_searches: SlowSearchOptions {
                 threshold: self.slow_search_threshold,
                 max_per_second: self.slow_search_per_second,

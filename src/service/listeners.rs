@@ -19,6 +19,8 @@ pub(crate) enum Part {
     Admin,
     /// `GET /metrics`.
     Metrics,
+    /// The web page, which calls both.
+    Page,
     /// Health and reflection, which every port has.
     Common,
 }
@@ -46,6 +48,7 @@ impl Port {
             Part::Search => self.search,
             Part::Admin => self.admin,
             Part::Metrics => self.metrics,
+            Part::Page => self.search || self.admin,
             Part::Common => true,
         }
     }

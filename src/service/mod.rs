@@ -61,6 +61,7 @@
 //! | `indexes.rs`      | what the shell asks of the services: their indexes |
 //! | `shared.rs`       | the state that the services of one engine share |
 //! | `parts.rs`        | the parts that a router uses, too |
+//! | `page/`           | the web page |
 //! | `page_token.rs`   | tokens of pages |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the messages of `clients/rust`, and the generated servers |
@@ -90,6 +91,7 @@ mod json;
 mod listeners;
 mod metrics;
 mod options;
+mod page;
 mod page_token;
 #[cfg(feature = "cluster")]
 pub(crate) mod parts;

@@ -37,6 +37,8 @@ pub struct ServiceOptions {
     pub aliases: Arc<Aliases>,
     /// How searches may be repeated on a candidate.
     pub shadow: ShadowOptions,
+    /// Whether there is a web page at `/`.
+    pub has_page: bool,
 }
 
 impl Default for ServiceOptions {
@@ -52,6 +54,7 @@ impl Default for ServiceOptions {
             slow_searches: SlowSearchOptions::default(),
             aliases: Arc::default(),
             shadow: ShadowOptions::default(),
+            has_page: true,
         }
     }
 }

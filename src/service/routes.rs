@@ -20,6 +20,7 @@ use super::bounds::{self, CallMemory};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::json;
+use super::page;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::admin_server::{Admin, AdminServer};
 use super::proto::catalog_server::{Catalog, CatalogServer};
@@ -157,6 +158,7 @@ impl<R: Retrieval> Routes<R> {
         match request.uri().path() {
             METRICS | HEALTHZ => return infallible(self.pages.clone().call(request).await),
             json::OPENAPI => return json::page(),
+            path if page::has(path) => return page::answer(&request),
             _ => {}
         }
         let json = request.extensions().get::<json::Call>().cloned();

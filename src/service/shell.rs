@@ -39,6 +39,8 @@ pub(crate) struct Shell {
     pub(crate) traces: Traces,
     /// Whether calls have a [`Trace`].
     pub(crate) is_following: bool,
+    /// Whether there is a web page.
+    pub(crate) has_page: bool,
     /// Turns true when the server starts to drain.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -77,6 +79,7 @@ impl Shell {
             memory,
             is_following: traces.is_on() || needs_traces,
             traces,
+            has_page: options.has_page,
             draining,
         };
         Ok((shell, own))

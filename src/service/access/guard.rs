@@ -34,7 +34,8 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
     let Some(caller) = request.extensions().get::<Caller>() else {
         return status::internal().into_http();
     };
-    if !caller.port.serves(route.part) {
+    let is_off = route.part == Part::Page && !shell.has_page;
+    if is_off || !caller.port.serves(route.part) {
         return not_found(&request);
     }
     let mut caller = caller.clone();

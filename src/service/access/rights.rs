@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::limits::OwnLimits;
 use crate::service::listeners::Part;
+use crate::service::page;
 
 /// What a key or token allows. No role implies another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -127,7 +128,7 @@ pub(super) struct Route {
 impl Route {
     /// Returns the route of a path; `None` if nothing is served there.
     pub(super) fn of(path: &str) -> Option<&'static Self> {
-        ROUTES.iter().find(|route| route.path == path)
+        ROUTES.iter().find(|route| route.path == path).or_else(|| page::has(path).then_some(&PAGE))
     }
 
     /// Returns the name of the method, without its service.
@@ -145,7 +146,10 @@ const fn route(path: &'static str, part: Part, need: Need) -> Route {
     Route { path, part, need }
 }
 
-/// Every path that is served. A path that is not here does not reach a service.
+/// The files of the web page.
+static PAGE: Route = route("/", Part::Page, Need::Nothing);
+
+/// Every path that is served, but for the files of the web page. A path that is not here does not reach a service.
 pub(super) const ROUTES: [Route; 30] = [
     route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),

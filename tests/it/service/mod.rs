@@ -14,6 +14,7 @@ mod large;
 mod mutants;
 mod operations;
 mod overload;
+mod page;
 mod rules;
 mod rules_refused;
 mod search;
