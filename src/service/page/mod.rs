@@ -29,7 +29,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 15] = files! {
+static FILES: [File; 16] = files! {
     "/", "index.html", "text/html; charset=utf-8";
     "/style.css", "style.css", "text/css; charset=utf-8";
     "/js/api.js", "js/api.js", "text/javascript; charset=utf-8";
@@ -44,6 +44,7 @@ static FILES: [File; 15] = files! {
     "/js/map.js", "js/map.js", "text/javascript; charset=utf-8";
     "/js/overview.js", "js/overview.js", "text/javascript; charset=utf-8";
     "/js/request.js", "js/request.js", "text/javascript; charset=utf-8";
+    "/js/terms.js", "js/terms.js", "text/javascript; charset=utf-8";
     "/js/try.js", "js/try.js", "text/javascript; charset=utf-8";
 };
 

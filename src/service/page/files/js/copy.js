@@ -13,8 +13,8 @@ export function grpcurl(index, request) {
   return `grpcurl ${plain}-H "authorization: Bearer $KEY" \\\n  -d ${quoted(JSON.stringify({ index, ...request }))} \\\n  ${location.host} shortlist.v1.Retrieval/Search`;
 }
 
-/** The arguments of the Python package. */
-export function python(index, request) {
+/** A program for the Python package, which takes score terms as text. */
+export function python(index, request, { scoreTerms }) {
   const text = (value) => JSON.stringify(value).replaceAll("true", "True").replaceAll("false", "False").replaceAll("null", "None");
   const seeds = request.seeds?.seeds.map((seed) => seed.textId ?? BigInt(seed.videoId));
   const query = seeds
@@ -33,6 +33,7 @@ export function python(index, request) {
   add("max_similarity", request.diversity?.maxSimilarity);
   add("mmr_lambda", request.diversity?.lambda);
   add("score_threshold", request.scoreThreshold);
+  add("score_terms", scoreTerms.length ? text(scoreTerms) : undefined);
   add("ef_search", request.params?.efSearch);
   add("target_recall", request.params?.targetRecall);
   add("exact", request.params?.exact && "True");

@@ -1,5 +1,7 @@
 // The request of the form: fields become a SearchRequest.
 
+import { terms } from "./terms.js";
+
 const numbers = (text) => text.split(/[\s,[\]]+/).filter(Boolean).map(Number);
 const words = (text) => text.split(/[\s,]+/).filter(Boolean);
 
@@ -64,6 +66,7 @@ export function request(form, dim) {
       return { ...share, filterText: filter.join(":").trim() };
     });
   }
+  if (form.terms.trim()) of.scoreTerms = terms(form.terms);
   if (Number(form.offset) > 0) of.offset = Number(form.offset);
   if (form.model.trim()) of.embeddingModel = form.model.trim();
   return of;

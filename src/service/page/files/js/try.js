@@ -26,7 +26,7 @@ export async function show(root, index) {
     efSearch: number({ value: "200", min: "1" }), targetRecall: number({ value: "0.95", min: "0", max: "1", step: "any" }),
     filter: area(2), exclude: text({ placeholder: "ids" }), caps: text({ placeholder: "creator=2" }),
     fresh: text({ placeholder: "7 5" }), maxSimilarity: number({ min: "0", max: "1", step: "any" }), lambda: number({ min: "0", max: "1", step: "any" }),
-    threshold: number({ step: "any" }), reserve: area(2), offset: number({ value: "0", min: "0" }), model: text({}),
+    threshold: number({ step: "any" }), terms: area(2), reserve: area(2), offset: number({ value: "0", min: "0" }), model: text({}),
     thumbnail: text({ placeholder: "https://…/{video_id}.jpg" }),
   };
   controls.thumbnail.value = localStorage.getItem(TEMPLATE) ?? "";
@@ -44,7 +44,7 @@ export async function show(root, index) {
         field("Exclude", controls.exclude), field("Caps", controls.caps), field("Fresh: days, places", controls.fresh),
         field("Most similarity", controls.maxSimilarity), field("Lambda (MMR)", controls.lambda), field("Least score", controls.threshold)),
       el("details", {}, el("summary", {}, "More"),
-        el("div", { class: "row" }, field("Reserve, one per line: 5:views < 100", controls.reserve, { class: "grow" }), field("Offset", controls.offset),
+        el("div", { class: "row" }, field("Score terms, one per line: 0.1*log1p(views)", controls.terms, { class: "grow" }), field("Reserve, one per line: 5:views < 100", controls.reserve, { class: "grow" }), field("Offset", controls.offset),
           field("Embedding model", controls.model), field("Thumbnails", controls.thumbnail)))),
     el("div", { class: "row" }, field("k", controls.k), field("Effort", controls.effort), parts.ef, parts.recall, el("button", { class: "primary" }, "Search")));
   const settle = () => {
@@ -61,11 +61,12 @@ export async function show(root, index) {
     try {
       if (values.source === "user" && !values.user) throw new Error("There is no sample user. Choose another query.");
       const sent = request(values, status.dim);
+      const texts = { scoreTerms: controls.terms.value.split("\n").filter((line) => line.trim()) };
       fill(result, el("p", {}, "Searching …"));
       const answer = await post(`${of(index)}:search`, sent);
       last.query = sent.vector?.values;
       last.candidates = (answer.candidates ?? []).map(id);
-      fill(result, found(index, sent, answer, controls.thumbnail.value));
+      fill(result, found(index, sent, texts, answer, controls.thumbnail.value));
       announce(`${answer.candidates?.length ?? 0} candidates`);
     } catch (error) {
       fill(result, problem(error));
@@ -75,7 +76,7 @@ export async function show(root, index) {
   root.append(el("h1", {}, "Try it"), form, result);
 }
 
-function found(index, sent, answer, template) {
+function found(index, sent, texts, answer, template) {
   const of = answer.completeness ?? {};
   const stats = answer.stats ?? {};
   const reason = word(of.reason, "REASON_");
@@ -85,7 +86,7 @@ function found(index, sent, answer, template) {
       ["Complete", reason === "complete" ? "yes" : `no: ${reason}`], ["Plan", word(stats.plan, "PLAN_")], ["ef_search", stats.efSearch],
       ["Videos scored", stats.distances], ["Time", time(stats.elapsed)], ["Generation", answer.generation], ["Index", answer.index],
     ]),
-    el("div", { class: "row" }, copies(index, sent), why(index, sent)),
+    el("div", { class: "row" }, copies(index, sent, texts), why(index, sent)),
     el("div", { class: "cards" }, (answer.candidates ?? []).map((candidate, at) => card(candidate, at, template))),
   ];
 }
@@ -98,17 +99,20 @@ function card(candidate, at, template) {
   return el("article", { class: "card" }, image,
     el("h3", {}, `${at + 1}. ${attributes.title ? value(attributes.title) : id(candidate)}`),
     el("p", {}, `Score ${(candidate.score ?? 0).toFixed(4)} · `, el("a", { href: `#/catalogue?id=${encodeURIComponent(id(candidate))}` }, id(candidate))),
-    facts(shown));
+    facts([
+      ["of score terms", (candidate.terms ?? []).map((term) => term.toFixed(4)).join(", ")],
+      ["holds a place of", (candidate.reserved ?? []).map((at) => `reserve ${at + 1}`).join(", ")], ...shown,
+    ]));
 }
 
-function copies(index, sent) {
+function copies(index, sent, texts) {
   const shown = el("pre", { tabindex: "0" });
   const show = (name, text) => el("button", { type: "button", onclick: async () => {
     shown.textContent = text;
     await navigator.clipboard?.writeText(text).then(() => announce(`Copied as ${name}`), () => {});
   } }, name);
   return el("details", { class: "grow" }, el("summary", {}, "Copy the request"),
-    el("div", { class: "row" }, show("curl", curl(index, sent)), show("grpcurl", grpcurl(index, sent)), show("Python", python(index, sent))), shown);
+    el("div", { class: "row" }, show("curl", curl(index, sent)), show("grpcurl", grpcurl(index, sent)), show("Python", python(index, sent, texts))), shown);
 }
 
 function why(index, sent) {
