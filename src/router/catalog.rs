@@ -187,6 +187,12 @@ impl Writer {
         if !aliases.is_alias(&name, topology) {
             return self.run_one(&name, batch.of_index(&targets[0].index), at).await;
         }
+        // Before one of them is written.
+        let check = |target: &Target| check_index(shell, &self.caller, self.method, &name, &target.index);
+        if let Err(status) = targets.iter().try_for_each(check) {
+            shell.observe(self.method, &targets[0].index, self.deadline).finish(status.code());
+            return Err(status);
+        }
         let copies = batch.encoded_len().saturating_mul(targets.len());
         let _charge = self.memory.as_ref().map(|memory| memory.charged(copies)).transpose()?;
         let max = shell.limits.max_batch_writes;
@@ -196,13 +202,8 @@ impl Writer {
             (position, status::of(&error.into(), &format!("{at}videos[{position}].")))
         };
         let refused: Vec<(usize, Status)> = refused.into_iter().map(refusal).collect();
-        if let Some((_, status)) = refused.first()
-            && (is_whole || parts.is_empty())
-        {
-            check_index(shell, &self.caller, self.method, &name, &targets[0].index)?;
-            if is_whole {
-                return Err(status.clone());
-            }
+        if is_whole && let Some((_, status)) = refused.first() {
+            return Err(status.clone());
         }
         let mut answers = Vec::with_capacity(parts.len());
         for part in parts {

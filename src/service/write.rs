@@ -69,6 +69,9 @@ impl<'a> WriteCall<'a> {
         let (name, items, is_empty) =
             (request.index.clone(), request.videos.len(), request.videos.is_empty());
         let (targets, is_alias) = self.targets(&name);
+        if let Err(status) = self.check_targets(&name, &targets) {
+            return PendingWrite::refused(status, self.observe(&targets[0].index));
+        }
         // What several indexes take is there several times.
         let copies = request.encoded_len().saturating_mul(targets.len() - 1);
         let charge = match self.room.as_ref().filter(|_| copies > 0).map(|room| room.charged(copies)) {
@@ -81,7 +84,7 @@ impl<'a> WriteCall<'a> {
             Ok(Upserts { batches, unused_models }) => (batches, unused_models),
             Err(error) => {
                 let first = &targets[0].index;
-                return self.start(&name, first, Err(error), path, self.observe(first));
+                return self.start(first, Err(error), path, self.observe(first));
             }
         };
         if batches.len() > 1 {
@@ -91,13 +94,13 @@ impl<'a> WriteCall<'a> {
             if let Err(status) = self.check_all(&batches, path) {
                 // Recorded as a write to the first.
                 let first = batches.swap_remove(0);
-                return self.refuse(&name, &first, status);
+                return self.refuse(&first, status);
             }
         }
         let mut parts = Vec::with_capacity(batches.len());
         for batch in batches {
             let (index, observation) = (batch.index.clone(), self.observe(&batch.index));
-            let pending = self.start(&name, &index, Ok(batch), path, observation);
+            let pending = self.start(&index, Ok(batch), path, observation);
             parts.push((index, pending));
         }
         PendingWrite::Several { parts, is_alias, items, unused_models, _charge: charge }
@@ -115,10 +118,13 @@ impl<'a> WriteCall<'a> {
         let start = |Target { index, .. }: Target| {
             let batch =
                 convert::batch_of_ids(index.clone(), video_ids.to_vec(), text_ids, max_writes, mutation);
-            let pending = self.start(name, &index, batch, "", self.observe(&index));
+            let pending = self.start(&index, batch, "", self.observe(&index));
             (index, pending)
         };
         let (targets, is_alias) = self.targets(name);
+        if let Err(status) = self.check_targets(name, &targets) {
+            return PendingWrite::refused(status, self.observe(&targets[0].index));
+        }
         let parts = targets.into_iter().map(start).collect();
         let items = video_ids.len().max(text_ids.len());
         PendingWrite::Several { parts, is_alias, items, unused_models: Vec::new(), _charge: None }
@@ -129,6 +135,13 @@ impl<'a> WriteCall<'a> {
         let shell = &self.shared.shell;
         let aliases = shell.aliases.current();
         (aliases.targets(name, &*shell.indexes), aliases.is_alias(name, &*shell.indexes))
+    }
+
+    /// Checks that the caller may write every index that a name means, before one of them is written.
+    fn check_targets(&self, name: &str, targets: &[Target]) -> Result<(), Status> {
+        let check =
+            |target: &Target| check_index(&self.shared.shell, &self.caller, self.method, name, &target.index);
+        targets.iter().try_for_each(check)
     }
 
     /// Checks that every index accepts its batch, if all of it must be written.
@@ -145,28 +158,20 @@ impl<'a> WriteCall<'a> {
     }
 
     /// Refuses a batch that another index of the alias does not accept.
-    fn refuse(&self, name: &str, batch: &Batch, status: Status) -> PendingWrite {
+    fn refuse(&self, batch: &Batch, status: Status) -> PendingWrite {
         let observation = self.observe(&batch.index);
-        let checked = check_index(&self.shared.shell, &self.caller, self.method, name, &batch.index);
-        if let Err(status) = checked {
-            return PendingWrite::refused(status, observation);
-        }
         record(self.shared, &self.caller, self.method, &batch.index, change_of(batch), Some(&status));
         PendingWrite::refused(status, observation)
     }
 
-    /// Starts to write a batch to an index, which the caller named `name`. `path` is the path of the request within the call.
+    /// Starts to write a batch to an index that the caller may write. `path` is the path of the request within the call.
     fn start(
         &self,
-        name: &str,
         index: &str,
         batch: Result<Batch, InvalidField>,
         path: &'static str,
         observation: Observation,
     ) -> PendingWrite {
-        if let Err(status) = check_index(&self.shared.shell, &self.caller, self.method, name, index) {
-            return PendingWrite::refused(status, observation);
-        }
         let mut change = Change::default();
         if let Ok(batch) = &batch {
             change = change_of(batch);

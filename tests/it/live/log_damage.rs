@@ -1,6 +1,7 @@
 //! A damaged log: whatever its bytes are, it is refused with an error that names it, or has all that was acknowledged.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -76,19 +77,32 @@ impl Original {
     }
 
     fn use_log(&self, how: &str) -> Result<(), LogError> {
-        let log = RedbLog::open(&self.path)?;
+        let log = open_once_free(&self.path)?;
         assert_eq!(log.trimmed_to(), TRIMMED);
         assert!(log.read(TRIMMED, 1000)? == self.entries, "{how}: other entries");
         assert_eq!(log.takedowns()?, self.takedowns);
         log.append(&[Mutation::Takedown(VideoId(7))])?;
         log.trim(100)?;
         drop(log);
-        let log = RedbLog::open(&self.path)?;
+        let log = open_once_free(&self.path)?;
         let taken_down: Vec<VideoId> = log.takedowns()?.into_iter().map(|(video, _)| video).collect();
         let mut expected = vec![VideoId(7)];
         expected.extend(self.takedowns.iter().map(|(video, _)| *video));
         assert_eq!(taken_down, expected);
         Ok(())
+    }
+}
+
+/// Opens a log. A process that another test starts has every open file, with its lock, until it becomes another program.
+fn open_once_free(path: &Path) -> Result<RedbLog, LogError> {
+    let started = Instant::now();
+    loop {
+        match RedbLog::open(path) {
+            Err(LogError::InUse { .. }) if started.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -419,6 +419,17 @@ async fn an_alias_gives_no_rights_that_a_key_does_not_have() {
         let status = admin(key).await.set_alias(to(alias, index)).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{key} {alias} {index}");
     }
+    // Nothing is written if one of the indexes is not the caller's.
+    let both = SetAliasRequest { alias: "videos".into(), indexes: names(&["v41", "v42"]) };
+    ops.set_alias(both).await.unwrap();
+    let mut catalog = CatalogClient::new(connect(server.address, Some("of-old")).await);
+    let video_ids = vec![video_id(3)];
+    let takedown = TakedownRequest { index: "videos".into(), video_ids, ..TakedownRequest::default() };
+    assert_eq!(catalog.takedown(takedown).await.unwrap_err().code(), Code::PermissionDenied);
+    let upsert = UpsertRequest { index: "videos".into(), videos: vec![video(1, &[])], partial: true };
+    assert_eq!(catalog.upsert(upsert).await.unwrap_err().code(), Code::PermissionDenied);
+    let get = GetRequest { index: "v41".into(), video_ids: vec![video_id(3)], ..GetRequest::default() };
+    assert_eq!(catalog.get(get).await.unwrap().into_inner().results[0].state(), State::Found);
     ops.set_alias(to("videos", "v42")).await.unwrap();
     assert_eq!(of_old.search(search("videos", "")).await.unwrap_err().code(), Code::PermissionDenied);
     let listed =

@@ -292,7 +292,7 @@ async fn metrics_count_requests_under_bounded_labels() {
 async fn what_nobody_serves_is_refused_in_the_callers_language() {
     let index = TestIndex::new(10);
     let server = TestServer::of(&index).await;
-    let response = http1_get(server.address, "/").await;
+    let response = http1_get(server.address, "/elsewhere").await;
     assert!(response.starts_with("HTTP/1.1 404 Not Found"), "{response}");
     let other = RetrievalClient::with_origin(
         server.channel().await,
