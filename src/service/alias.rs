@@ -8,12 +8,13 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
 use super::access::{Change, Event, check_index};
-use super::aliases::AliasMap;
+use super::aliases::{AliasMap, MAX_INDEXES, MAX_NAME_BYTES};
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::proto::{Alias, ListAliasesRequest, ListAliasesResponse, SetAliasRequest, SetAliasResponse};
 use super::shell::Shell;
 use super::status;
+use crate::base::text::shortened;
 
 /// Sets an alias, and records the change.
 ///
@@ -39,8 +40,7 @@ pub(crate) async fn set(
     // On a blocking thread, which finishes and records the change even if the caller hangs up.
     let set = tokio::task::spawn_blocking(move || {
         let shell = of_thread;
-        let change =
-            Change { alias: Some(alias.clone()), indexes: Some(indexes.clone()), ..Change::default() };
+        let change = change(&alias, &indexes);
         let set = shell.aliases.set(&alias, indexes, &*shell.indexes);
         let set = set.map_err(|error| status::of(&error, ""));
         let refusal = set.as_ref().err();
@@ -53,6 +53,13 @@ pub(crate) async fn set(
     });
     observation.finish(set.as_ref().err().map_or(Code::Ok, Status::code));
     set.map(Response::new)
+}
+
+/// What the call is to change. Names that are too long, and so are refused, are cut.
+fn change(alias: &str, indexes: &[String]) -> Change {
+    let name = |name: &str| shortened(name, MAX_NAME_BYTES);
+    let indexes = indexes.iter().take(MAX_INDEXES).map(|index| name(index)).collect();
+    Change { alias: Some(name(alias)), indexes: Some(indexes), ..Change::default() }
 }
 
 /// Returns the aliases that the caller may use.

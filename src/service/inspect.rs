@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use super::access::{check_index, may_list};
@@ -36,13 +37,8 @@ pub(crate) fn history(
     let (caller, mut index) = (Caller::of(request)?, request.get_ref().index.clone());
     let named = shell.aliases.current().name(&mut index, "", &*shell.indexes);
     let observation = shell.observe(method, &index, Deadline::of(request));
-    let checked = check_index(shell, &caller, method, &named.requested, &index).and_then(|()| {
-        let available = shell.indexes.names();
-        match shell.indexes.resolve(&index) {
-            Some(_) => Ok(()),
-            None => Err(status::of(&EngineError::UnknownIndex { name: index.clone(), available }.into(), "")),
-        }
-    });
+    let checked = check_index(shell, &caller, method, &named.requested, &index)
+        .and_then(|()| check_served(shell, &index));
     observation.finish(checked.as_ref().err().map_or(Code::Ok, Status::code));
     checked?;
     let points = shell.metrics.requests.history.points(&index);
@@ -69,6 +65,7 @@ pub(crate) fn changes(
     let listed = (|| {
         if !name.is_empty() {
             check_index(shell, &caller, method, name, &index)?;
+            check_served(shell, &index)?;
         }
         let most = limit(*wanted, 20, 200).map_err(|problem| invalid("limit", problem))?;
         let is_listed = |of: &str| match of {
@@ -82,12 +79,26 @@ pub(crate) fn changes(
     listed.map(|changes| Response::new(ListChangesResponse { changes }))
 }
 
+/// Checks that there is an index of this name.
+///
+/// # Errors
+/// NOT_FOUND if there is none.
+fn check_served(shell: &Shell, index: &str) -> Result<(), Status> {
+    match shell.indexes.resolve(index) {
+        Some(_) => Ok(()),
+        None => {
+            let (name, available) = (index.to_owned(), shell.indexes.names());
+            Err(status::of(&EngineError::UnknownIndex { name, available }.into(), ""))
+        }
+    }
+}
+
 fn invalid(field: &str, problem: String) -> Status {
     status::of(&InvalidField::new(field, problem).into(), "")
 }
 
 /// Runs `work` with the full name of an index, on a blocking thread.
-async fn look<Q, T: Send + 'static>(
+async fn look<Q, T: Message + 'static>(
     shared: &Arc<Shared>,
     method: &'static str,
     request: &Request<Q>,
@@ -101,14 +112,20 @@ async fn look<Q, T: Send + 'static>(
     let looked = async {
         check_index(shell, &caller, method, &named.requested, &index)?;
         // Few at a time: they are not admitted as searches are.
-        let _permit = shared.looks.acquire().await.map_err(|_| status::internal())?;
+        let permit = Arc::clone(&shared.looks).acquire_owned().await.map_err(|_| status::internal())?;
         let engine = Arc::clone(&shared.engine);
-        let worked = tokio::task::spawn_blocking(move || work(&engine, &index)).await;
-        let worked = worked.map_err(|error| {
+        let worked = tokio::task::spawn_blocking(move || {
+            // Until the work ends, even if the caller hangs up.
+            let _permit = permit;
+            work(&engine, &index)
+        });
+        let worked = worked.await.map_err(|error| {
             tracing::error!(method, %error, "a request failed");
             status::internal()
         })?;
-        worked.map_err(|error| status::of(&error, ""))
+        let response = worked.map_err(|error| status::of(&error, ""))?;
+        status::check_size(&response, shell.limits.max_response_bytes)?;
+        Ok(response)
     };
     let looked = looked.await;
     observation.finish(looked.as_ref().err().map_or(Code::Ok, Status::code));

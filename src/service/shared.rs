@@ -32,8 +32,8 @@ pub(super) struct Shared {
     pub(super) shadows: Arc<Shadows>,
     /// When the server started.
     pub(super) started_at: Timestamp,
-    /// Held by calls of people, which are not admitted as searches are.
-    pub(super) looks: Semaphore,
+    /// Held by the work for people, which is not admitted as searches are.
+    pub(super) looks: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -64,7 +64,7 @@ impl Shared {
             slow_searches,
             shadows,
             started_at: Timestamp::now(),
-            looks: Semaphore::new(2),
+            looks: Arc::new(Semaphore::new(2)),
         }
     }
 }

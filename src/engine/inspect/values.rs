@@ -43,16 +43,11 @@ impl Engine {
             }
             let columns = Columns::of(&snapshot.index);
             let Some(words) = columns.words(ordinal) else { return Ok(Vec::new()) };
-            let mut values: Vec<ValueCount> = words
-                .with_prefix(prefix)
-                .take(MOST_COUNTED)
-                .map(|(value, videos)| ValueCount { value: value.to_owned(), videos })
-                .collect();
-            values.sort_by(|one, other| {
-                other.videos.cmp(&one.videos).then_with(|| one.value.cmp(&other.value))
-            });
-            values.truncate(limit);
-            Ok(values)
+            let mut found: Vec<(&str, u64)> = words.with_prefix(prefix).take(MOST_COUNTED).collect();
+            found.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then(one.cmp(other)));
+            found.truncate(limit);
+            let value = |(value, videos): (&str, u64)| ValueCount { value: value.to_owned(), videos };
+            Ok(found.into_iter().map(value).collect())
         })
     }
 }

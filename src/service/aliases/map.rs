@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The most aliases.
 const MAX_ALIASES: usize = 1000;
 /// The most indexes of one alias.
-const MAX_INDEXES: usize = 8;
+pub(crate) const MAX_INDEXES: usize = 8;
 /// The longest alias, in bytes.
-const MAX_NAME_BYTES: usize = 200;
+pub(crate) const MAX_NAME_BYTES: usize = 200;
 
 /// The indexes of each alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use crate::base::staged_file::StagedFile;
 use crate::engine::EngineError;
 
 pub(crate) use self::chosen::{Named, Target};
-pub(crate) use self::map::AliasMap;
+pub(crate) use self::map::{AliasMap, MAX_INDEXES, MAX_NAME_BYTES};
 pub(crate) use self::writes::merged;
 
 /// The largest file that is read.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::scalar::{duration, timestamp};
 use super::status::{gate_report, wire_dtype, wire_metric};
 use crate::attributes::Value;
+use crate::base::text::shortened;
 use crate::engine::inspect::{Axes, CatalogMap, GenerationInfo, ValueCount};
 use crate::index::{PublishReason, RecallCurve, RecallCurves};
 use crate::service::proto;
@@ -38,10 +39,7 @@ pub(crate) fn generation(info: GenerationInfo) -> proto::Generation {
         dim: facts.dim,
         dtype: wire_dtype(facts.dtype).into(),
         metric: wire_metric(facts.metric).into(),
-        codes: serde_json::to_value(facts.codes)
-            .ok()
-            .and_then(|codes| codes.as_str().map(str::to_owned))
-            .unwrap_or_default(),
+        codes: facts.codes.name().to_owned(),
         builder: facts.build.builder,
         m: facts.m,
         ef_construction: facts.build.ef_construction,
@@ -84,11 +82,16 @@ pub(crate) fn map(map: CatalogMap, is_colored: bool) -> proto::GetMapResponse {
     }
 }
 
+/// The bytes of a value that colors a video. Longer ones are cut.
+const MAX_COLOR_BYTES: usize = 100;
+
 /// A value as text; the first of a list.
 fn text(value: &Value) -> String {
     match value {
-        Value::Keyword(word) => word.clone(),
-        Value::KeywordList(words) => words.first().cloned().unwrap_or_default(),
+        Value::Keyword(word) => shortened(word, MAX_COLOR_BYTES),
+        Value::KeywordList(words) => {
+            words.first().map(|word| shortened(word, MAX_COLOR_BYTES)).unwrap_or_default()
+        }
         Value::Int64(value) => value.to_string(),
         Value::Uint64(value) => value.to_string(),
         Value::Double(value) => value.to_string(),

@@ -184,6 +184,8 @@ async fn the_newest_changes_are_kept_for_who_may_know_of_them() {
     let newest = ListChangesRequest { index: "one".into(), limit: 1 };
     let newest = admin.list_changes(newest).await.unwrap().into_inner().changes;
     assert_eq!((newest.len(), &newest[0]), (1, &all[1]));
+    let none = ListChangesRequest { index: "none".into(), limit: 0 };
+    assert_eq!(admin.list_changes(none).await.unwrap_err().code(), Code::NotFound);
     let own = connect(server.address, Some("own")).await;
     let mut admin = shortlist::service::proto::admin_client::AdminClient::new(own);
     let own = admin.list_changes(ListChangesRequest::default()).await.unwrap().into_inner().changes;
