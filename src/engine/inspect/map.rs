@@ -1,7 +1,7 @@
 //! A sample of the videos of an index in two dimensions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::query::snapshot::{Snapshot, attributes, vector};
+use crate::index::Index;
 
 /// The most videos on a map.
 pub const MOST_POINTS: usize = 20_000;
@@ -45,7 +46,14 @@ pub struct MapPoint {
 
 /// The axes of the generations that a map was made of, by the name of the index.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct MapCache(Mutex<BTreeMap<String, (u64, Arc<Axes>)>>);
+pub(in crate::engine) struct MapCache(Mutex<BTreeMap<String, Cached>>);
+
+#[derive(Debug)]
+struct Cached {
+    /// The generation, as long as it is open.
+    of: Weak<Index>,
+    axes: Arc<Axes>,
+}
 
 impl Engine {
     /// Returns a map of at most `points` videos, spread over all, which it colors by an attribute. Reads their embeddings: the first
@@ -89,18 +97,17 @@ pub(super) fn ordinal(snapshot: &Snapshot, attribute: &str) -> Result<usize, Eng
 impl MapCache {
     /// The axes of a generation, which are found once.
     fn axes(&self, name: &str, snapshot: &Snapshot) -> Arc<Axes> {
-        let generation = snapshot.manifest.generation;
+        let index = &snapshot.index;
         let mut found = self.0.lock();
-        if let Some((of, axes)) = found.get(name)
-            && *of == generation
+        if let Some(Cached { of, axes }) = found.get(name)
+            && of.upgrade().is_some_and(|of| Arc::ptr_eq(&of, index))
         {
             return Arc::clone(axes);
         }
-        let index = &snapshot.index;
         let rows: Vec<Vec<f32>> =
             spread(index.len(), MOST_FOR_AXES).map(|row| vector(index, NodeId(row as u32))).collect();
         let axes = Arc::new(Axes::of(&rows, index.dim()));
-        found.insert(name.to_owned(), (generation, Arc::clone(&axes)));
+        found.insert(name.to_owned(), Cached { of: Arc::downgrade(index), axes: Arc::clone(&axes) });
         axes
     }
 }
