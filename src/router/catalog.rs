@@ -193,17 +193,24 @@ impl Writer {
             shell.observe(self.method, &targets[0].index, self.deadline).finish(status.code());
             return Err(status);
         }
-        let copies = batch.encoded_len().saturating_mul(targets.len());
-        let _charge = self.memory.as_ref().map(|memory| memory.charged(copies)).transpose()?;
-        let max = shell.limits.max_batch_writes;
-        let divided = batch.divide(&targets, max).map_err(|error| status::of(&error.into(), at))?;
+        let (change, copies) = (batch.change(), batch.encoded_len().saturating_mul(targets.len()));
+        let refuse = |status: Status| self.refuse(&targets[0].index, change, status);
+        let charged = self.memory.as_ref().map(|memory| memory.charged(copies)).transpose();
+        let _charge = match charged {
+            Ok(charge) => charge,
+            Err(status) => return refuse(status),
+        };
+        let divided = match batch.divide(&targets, shell.limits.max_batch_writes) {
+            Ok(divided) => divided,
+            Err(error) => return refuse(status::of(&error.into(), at)),
+        };
         let Divided { parts, refused, unused_models, is_whole } = divided;
         let refusal = |(position, error): (usize, InvalidField)| {
             (position, status::of(&error.into(), &format!("{at}videos[{position}].")))
         };
         let refused: Vec<(usize, Status)> = refused.into_iter().map(refusal).collect();
         if is_whole && let Some((_, status)) = refused.first() {
-            return Err(status.clone());
+            return refuse(status.clone());
         }
         let mut answers = Vec::with_capacity(parts.len());
         for part in parts {
@@ -233,6 +240,16 @@ impl Writer {
         whole.errors.sort_by_key(|error| error.position);
         whole.unused_models = unused_models;
         Ok(whole)
+    }
+
+    /// Counts and records a batch to an alias that no index is asked to write.
+    fn refuse(&self, index: &str, change: Change, status: Status) -> Result<WriteResponse, Status> {
+        let (shell, method) = (&self.router.shell, self.method);
+        let refusal = Some(&status);
+        let event = Event { caller: &self.caller, method, index, change, refusal };
+        shell.access.audit().changed(&event);
+        shell.observe(method, index, self.deadline).finish(status.code());
+        Err(status)
     }
 
     /// Writes a batch to the index that it names, which the caller names `name`.

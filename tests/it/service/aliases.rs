@@ -12,8 +12,8 @@ use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     Alias, BatchSearchRequest, CancelRebuildRequest, ExplainRequest, GetRequest, GetStatusRequest,
-    IndexWrite, ListAliasesRequest, SearchRequest, SearchResponse, SetAliasRequest, TakedownRequest,
-    UpsertRequest, Vector, Video, batch_search_result, search_stream_item,
+    IndexWrite, ListAliasesRequest, ListChangesRequest, SearchRequest, SearchResponse, SetAliasRequest,
+    TakedownRequest, UpsertRequest, Vector, Video, batch_search_result, search_stream_item,
 };
 use shortlist::service::{AccessOptions, Aliases, Audit, Role, ServiceOptions};
 use tonic::transport::Channel;
@@ -237,7 +237,7 @@ async fn an_alias_changes_under_load_and_no_answer_fails_or_mixes_indexes() {
     for flip in 0..200 {
         let to = if flip % 2 == 0 { "v42" } else { "v41" };
         set(&mut admin, "videos", &[to]).await.unwrap();
-        // The answer of whoever begins now is of the new index.
+        // A search that begins now is answered by the new index.
         let mut client = server.retrieval().await;
         assert_eq!(client.search(search("videos", "")).await.unwrap().into_inner().index, to);
     }
@@ -259,6 +259,7 @@ fn video(video_id: u64, vectors: &[(&str, Vector)]) -> Video {
 
 /// Writes through a server and through a router: both must do the same.
 async fn check_writes(channel: Channel, checks_first: bool) {
+    let mut admin = AdminClient::new(channel.clone());
     let mut catalog = CatalogClient::new(channel);
     let upsert = |videos: Vec<Video>, partial| UpsertRequest { index: "videos".into(), videos, partial };
     let states = async |catalog: &mut CatalogClient<Channel>, video_id| {
@@ -331,6 +332,16 @@ async fn check_writes(channel: Channel, checks_first: bool) {
             status.message()
         );
     }
+
+    // What no index is asked to write is recorded, too.
+    let whole = upsert(vec![video(5, &both), video(4, &none)], false);
+    assert_eq!(fields(&catalog.upsert(whole).await.unwrap_err()), ["videos[1].vectors"]);
+    let newest = ListChangesRequest { index: String::new(), limit: 1 };
+    let newest = admin.list_changes(newest).await.unwrap().into_inner().changes.remove(0);
+    assert_eq!(
+        (newest.method.as_str(), newest.outcome.as_str(), newest.index.as_str(), newest.count),
+        ("Upsert", "INVALID_ARGUMENT", "v41", 2)
+    );
 
     // A takedown is of the video, whatever its embeddings are of.
     let takedown =
