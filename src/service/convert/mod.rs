@@ -16,7 +16,8 @@
 //! | `plan.rs`     | search plans, both ways |
 //! | `response.rs` | answers to searches, and explanations |
 //! | `inspect.rs`  | what people look at |
-//! | `catalog.rs`  | writes, lookups and their answers |
+//! | `catalog.rs`  | writes and their answers |
+//! | `lookups.rs`  | lookups of videos and their answers |
 //! | `embeddings.rs` | which embedding of a video each index takes |
 //! | `status.rs`   | the state of an index |
 //! | `scalar.rs`   | times, durations and counts, to the wire |
@@ -28,6 +29,7 @@ mod embeddings;
 mod filter;
 mod ids;
 pub(crate) mod inspect;
+mod lookups;
 mod path;
 mod plan;
 mod request;
@@ -38,10 +40,11 @@ mod scalar;
 mod score_terms;
 mod status;
 
-pub(crate) use catalog::{Batch, Lookups, Outcome, Upserts, batch_of_ids, get_response, lookups, upserts};
+pub(crate) use catalog::{Batch, Outcome, Upserts, batch_of_ids, upserts};
 #[cfg(feature = "cluster")]
 pub(crate) use embeddings::{Single, divide};
 pub(crate) use ids::{explained_id, text_field};
+pub(crate) use lookups::{Lookups, get_response, lookups};
 #[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
 pub(crate) use request::search_request;

@@ -122,7 +122,10 @@ pub(crate) fn search_response(
             .filter(|_| response.completeness == Completeness::Complete)
             .map(|offset| {
                 let token = PageToken::new(offset, vec![response.generation]);
-                index.map_or_else(|| token.text(), |index| token.clone().of_index(index).text())
+                match index {
+                    Some(index) => token.of_index(index).text(),
+                    None => token.text(),
+                }
             })
             .unwrap_or_default(),
         index: index.unwrap_or_default().to_owned(),
