@@ -49,16 +49,22 @@ impl<'a> Words<'a> {
     /// Returns the code of a word by binary search: for a word without a slot, and for files of formats without
     /// slots.
     fn search(&self, word: &str) -> Option<u32> {
+        let at = self.lower_bound(word);
+        (self.bytes(at)? == word.as_bytes()).then_some(at as u32)
+    }
+
+    /// The number of words that come before `text`.
+    fn lower_bound(&self, text: &str) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.bytes(middle)?.cmp(word.as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Some(middle as u32),
-                std::cmp::Ordering::Greater => high = middle,
+            if self.bytes(middle).is_some_and(|bytes| bytes < text.as_bytes()) {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
-        None
+        low
     }
 
     /// Returns the text of word `word`; `None` if there is no such word, or the text of a damaged file is invalid.
@@ -68,17 +74,8 @@ impl<'a> Words<'a> {
 
     /// Returns the words that begin with `prefix`, in their order, each with the number of nodes that have it.
     pub fn with_prefix(self, prefix: &str) -> impl Iterator<Item = (&'a str, u64)> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.bytes(middle).is_some_and(|bytes| bytes < prefix.as_bytes()) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
         let prefix = prefix.to_owned();
-        (low..self.len())
+        (self.lower_bound(&prefix)..self.len())
             .map_while(move |word| {
                 self.text(word).filter(|text| text.starts_with(&prefix)).map(|text| (word, text))
             })

@@ -5,7 +5,8 @@
 //! An index is `SERVING` once its generation is mapped, the writes since are replayed, and both are warmed and checked.
 //! It stays `SERVING` with the old generation when a new one is refused. It is `NOT_SERVING` if its generation is
 //! damaged and there is no other, and while the server drains. The server and `shortlist.v1.Retrieval` are `SERVING`
-//! while any index is. An alias is `SERVING` while all of its indexes are. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
+//! while any index is. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
+//! An alias is `SERVING` while all of its indexes are.
 //! `shortlist.v1.Admin` is `SERVING` until the server drains, whatever the indexes are: it tells that the process is alive.
 //! `GET /healthz` reports the same as text, with reasons.
 

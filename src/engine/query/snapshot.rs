@@ -26,7 +26,7 @@ use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
 use crate::engine::query::text_ids;
 use crate::engine::query::usage::Usage;
-use crate::index::{Index, IndexStore, Manifest, PublishReason, RecallCurves, StoreError, Uncovered};
+use crate::index::{BuildTimes, Index, IndexStore, Manifest, RecallCurves, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
 use crate::rules::{FilterProblem, decimal};
@@ -71,16 +71,7 @@ pub(crate) fn unexpired(current: &ArcSwap<Snapshot>) -> Arc<Snapshot> {
 
 /// The manifest of a generation that no manifest made current.
 fn unpublished(generation: u64, index: &Index) -> Manifest {
-    Manifest {
-        format_version: 0,
-        manifest: 0,
-        generation,
-        bytes: index.bytes(),
-        build_ms: 0,
-        build_phases: Vec::new(),
-        created_at: Timestamp::now(),
-        reason: PublishReason::Build,
-    }
+    Manifest::of_build(0, generation, index.bytes(), BuildTimes::default())
 }
 
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
