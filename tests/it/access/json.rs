@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::harness::credentials::{
     claims, key, signing_key, token, token_folder, token_options, with_access,
 };
-use crate::harness::{DIM, Setup, TestIndex, TestServer};
+use crate::harness::{DIM, Setup, TestIndex, TestServer, http1_get};
 use crate::service::json::client::{Answer, Client};
 
 const ONES: [f32; DIM] = [1.0; DIM];
@@ -50,10 +50,12 @@ async fn every_route_needs_its_role_on_its_port() {
     let access = with_access(AccessOptions { keys, tokens, ..AccessOptions::default() });
     let (search, admin) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let clients = [&search, &admin].map(|listener| Client::new(listener.local_addr().unwrap()));
+    let addresses = [&search, &admin].map(|listener| listener.local_addr().unwrap());
+    let clients = addresses.map(Client::new);
     let listeners = Listeners::new(search, Some(admin), None);
     tokio::spawn(serve(listeners, engine, access.service, std::future::pending()));
     for (port, client) in clients.iter().enumerate() {
+        assert!(http1_get(addresses[port], "/").await.contains("<title>Shortlist</title>"));
         assert_eq!(client.get("/openapi.json").await.code, 200);
         for (route, needed) in ROUTES {
             let is_served = (port == 1) == (needed == Role::Admin);
