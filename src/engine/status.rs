@@ -82,6 +82,8 @@ pub struct IndexStatus {
     pub embedding_model: Option<String>,
     /// The attribute columns.
     pub attributes: Vec<AttributeSchema>,
+    /// Whether the ids of videos are text.
+    pub has_text_ids: bool,
     /// The values that a target recall can have: each measured k with its best recall; empty if not calibrated.
     pub calibration: Vec<(usize, f64)>,
     /// The problem of the newest publication, if it was refused; or how the files in the folder differ from the opened

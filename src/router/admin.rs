@@ -20,11 +20,12 @@ use crate::service::parts::{
 };
 use crate::service::proto::admin_server::Admin;
 use crate::service::proto::{
-    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetHistoryRequest,
-    GetHistoryResponse, GetStatusRequest, GetStatusResponse, IndexStatus, ListAliasesRequest,
-    ListAliasesResponse, ListChangesRequest, ListChangesResponse, ListGenerationsRequest,
-    ListGenerationsResponse, RebuildRequest, RebuildResponse, SampleUsersRequest, SampleUsersResponse,
-    SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse,
+    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse,
+    CompareGenerationsRequest, CompareGenerationsResponse, GetHistoryRequest, GetHistoryResponse,
+    GetStatusRequest, GetStatusResponse, IndexStatus, ListAliasesRequest, ListAliasesResponse,
+    ListChangesRequest, ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, RebuildRequest,
+    RebuildResponse, SampleUsersRequest, SampleUsersResponse, SetAliasRequest, SetAliasResponse,
+    SetShadowRequest, SetShadowResponse,
 };
 
 /// The longest text of the problems of all shards.
@@ -159,6 +160,13 @@ impl Admin for AdminService {
         refuse(&self.router, "ListGenerations", &request, &request.get_ref().index, None)
     }
 
+    async fn compare_generations(
+        &self,
+        request: Request<CompareGenerationsRequest>,
+    ) -> Result<Response<CompareGenerationsResponse>, Status> {
+        refuse(&self.router, "CompareGenerations", &request, &request.get_ref().index, None)
+    }
+
     async fn sample_users(
         &self,
         request: Request<SampleUsersRequest>,
@@ -188,8 +196,9 @@ impl Admin for AdminService {
     }
 }
 
-/// `first`: the index of this name, or the first one of an alias.
-async fn statuses(
+/// The states of the indexes that a name means, all of them if it is empty. `first`: the index of this name, or the first one of
+/// an alias.
+pub(super) async fn statuses(
     call: &RouterCall<'_>,
     aliases: &AliasMap,
     name: &str,

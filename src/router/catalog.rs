@@ -13,7 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admin::refuse;
+use super::admin::{refuse, statuses};
 use super::all::{Boxed, all};
 use super::failure::nonsense;
 use super::positions::{Items, divide, restored};
@@ -23,14 +23,15 @@ use super::write::{self, ById};
 use crate::base::id::VideoId;
 use crate::service::parts::{
     AnswerCharge, Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Named, Single,
-    Slot, Standing, Target, check_index, deadline, divide as divide_models, merged, status,
-    without_blocking_others,
+    Slot, Standing, Target, alias, check_index, deadline, descriptions, divide as divide_models, merged,
+    status, without_blocking_others,
 };
 use crate::service::proto::catalog_server::Catalog;
 use crate::service::proto::{
-    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListValuesRequest,
-    ListValuesResponse, Lookup, RestoreRequest, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest,
-    UpsertRequest, Video, WriteError, WriteResponse, stream_upsert_response,
+    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListIndexesRequest,
+    ListIndexesResponse, ListValuesRequest, ListValuesResponse, Lookup, RestoreRequest, StreamUpsertRequest,
+    StreamUpsertResponse, TakedownRequest, UpsertRequest, Video, WriteError, WriteResponse,
+    stream_upsert_response,
 };
 
 /// `Catalog` over the shards of each index.
@@ -369,6 +370,21 @@ impl Catalog for CatalogService {
         let writer = self.writer("Restore", &request)?;
         let RestoreRequest { index, video_ids, text_ids } = request.into_inner();
         writer.write(Batch::ById(ById::Restore, index, video_ids, text_ids), "").await.map(Response::new)
+    }
+
+    async fn list_indexes(
+        &self,
+        request: Request<ListIndexesRequest>,
+    ) -> Result<Response<ListIndexesResponse>, Status> {
+        let call = RouterCall::of(&self.router, "ListIndexes", &request)?;
+        let observation = call.observe("");
+        let aliases = self.router.shell.aliases.current();
+        let found = statuses(&call, &aliases, "", "").await;
+        observation.finish(code_of(&found));
+        let indexes = found?;
+        let is_shown = |index: &str| indexes.iter().any(|shown| shown.name == index);
+        let aliases = alias::listed(&aliases, &call.caller, is_shown);
+        Ok(Response::new(descriptions(indexes, aliases)))
     }
 
     async fn list_values(

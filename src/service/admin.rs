@@ -9,25 +9,25 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tonic::{Code, Request, Response, Status};
 
-use super::access::{Change, Event, check_index, may_list};
+use super::access::{Change, Event, check_index};
 use super::alias;
-use super::aliases::{AliasMap, Target};
+use super::aliases::Target;
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::inspect;
 use super::metrics::Observation;
 use super::proto::admin_server::Admin;
 use super::proto::{
-    self, ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetHistoryRequest,
-    GetHistoryResponse, GetStatusRequest, GetStatusResponse, ListAliasesRequest, ListAliasesResponse,
-    ListChangesRequest, ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, RebuildRequest,
-    RebuildResponse, SampleUsersRequest, SampleUsersResponse, SetAliasRequest, SetAliasResponse,
-    SetShadowRequest, SetShadowResponse, ShadowCandidate, ShadowServer, shadow_candidate,
+    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse,
+    CompareGenerationsRequest, CompareGenerationsResponse, GetHistoryRequest, GetHistoryResponse,
+    GetStatusRequest, GetStatusResponse, ListAliasesRequest, ListAliasesResponse, ListChangesRequest,
+    ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, RebuildRequest, RebuildResponse,
+    SampleUsersRequest, SampleUsersResponse, SetAliasRequest, SetAliasResponse, SetShadowRequest,
+    SetShadowResponse, ShadowCandidate, ShadowServer, shadow_candidate,
 };
 use super::shared::Shared;
+use super::states::status_of;
 use super::{convert, status};
-use crate::engine::EngineError;
-use crate::kernel::Kernels;
 use crate::service::error::{CallError, InvalidField};
 
 /// `Admin` over one engine.
@@ -213,6 +213,13 @@ impl Admin for AdminService {
         inspect::generations(&self.shared, request).await
     }
 
+    async fn compare_generations(
+        &self,
+        request: Request<CompareGenerationsRequest>,
+    ) -> Result<Response<CompareGenerationsResponse>, Status> {
+        inspect::compare_generations(&self.shared, request).await
+    }
+
     async fn sample_users(
         &self,
         request: Request<SampleUsersRequest>,
@@ -260,35 +267,6 @@ fn only(targets: &[Target], name: &str) -> Result<String, CallError> {
             Err(InvalidField::new("index", problem).into())
         }
     }
-}
-
-fn status_of(
-    shared: &Shared,
-    aliases: &AliasMap,
-    caller: &Caller,
-    mut names: Vec<String>,
-) -> Result<GetStatusResponse, EngineError> {
-    let engine = &shared.engine;
-    names.retain(|name| may_list(caller, aliases, name));
-    names.sort_unstable();
-    let aliases = alias::listed(aliases, caller, |index| names.iter().any(|name| name == index));
-    let indexes = names.iter().map(|name| match engine.status(name) {
-        // The others have a state.
-        Err(EngineError::OutOfService { index, problem }) => {
-            Ok(convert::closed_index(index, engine.dir(name)?, problem))
-        }
-        status => status.map(|status| proto::IndexStatus {
-            shadow: shared.shadows.report(name),
-            ..convert::index_status(status)
-        }),
-    });
-    Ok(GetStatusResponse {
-        indexes: indexes.collect::<Result<_, _>>()?,
-        server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: Kernels::get().isa().name().to_owned(),
-        aliases,
-        started_at: Some(convert::timestamp(shared.started_at)),
-    })
 }
 
 fn activate(

@@ -16,8 +16,9 @@ use super::incoming::Incoming;
 use super::inspect;
 use super::proto::catalog_server::Catalog;
 use super::proto::{
-    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListValuesRequest,
-    ListValuesResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest, UpsertRequest, WriteResponse,
+    DeleteRequest, GetMapRequest, GetMapResponse, GetRequest, GetResponse, ListIndexesRequest,
+    ListIndexesResponse, ListValuesRequest, ListValuesResponse, RestoreRequest, StreamUpsertRequest,
+    TakedownRequest, UpsertRequest, WriteResponse,
 };
 use super::read::ReadCall;
 use super::shared::Shared;
@@ -89,6 +90,13 @@ impl Catalog for CatalogService {
     async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<WriteResponse>, Status> {
         let parts = |RestoreRequest { index, video_ids, text_ids }| (index, video_ids, text_ids);
         self.of_ids("Restore", request, parts, Mutation::Restore).await
+    }
+
+    async fn list_indexes(
+        &self,
+        request: Request<ListIndexesRequest>,
+    ) -> Result<Response<ListIndexesResponse>, Status> {
+        inspect::indexes(&self.shared, request).await
     }
 
     async fn list_values(

@@ -10,20 +10,24 @@ use tonic::{Code, Request, Response, Status};
 
 use super::access::{check_index, may_list};
 use super::caller::Caller;
-use super::convert::inspect::{generation, limit, map, users, values};
+use super::convert::inspect::{descriptions, generation, limit, map, users, values};
 use super::deadline::Deadline;
 use super::error::{CallError, InvalidField};
 use super::history::STEP;
 use super::proto::{
-    GetHistoryRequest, GetHistoryResponse, GetMapRequest, GetMapResponse, ListChangesRequest,
-    ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, ListValuesRequest,
-    ListValuesResponse, SampleUsersRequest, SampleUsersResponse,
+    ChangeRecord, CompareGenerationsRequest, CompareGenerationsResponse, GetHistoryRequest,
+    GetHistoryResponse, GetMapRequest, GetMapResponse, GetStatusResponse, ListChangesRequest,
+    ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, ListIndexesRequest,
+    ListIndexesResponse, ListValuesRequest, ListValuesResponse, SampleUsersRequest, SampleUsersResponse,
 };
+use super::read::CancelOnDrop;
+use super::shadow::compared_once;
 use super::shared::Shared;
 use super::shell::Shell;
+use super::states::status_of;
 use super::{convert, status};
 use crate::engine::inspect::MOST_POINTS;
-use crate::engine::{Engine, EngineError, Field};
+use crate::engine::{Budget, Engine, EngineError, Field};
 
 /// Returns the last hour of an index.
 ///
@@ -55,7 +59,7 @@ pub(crate) fn changes(
 ) -> Result<Response<ListChangesResponse>, Status> {
     let method = "ListChanges";
     let caller = Caller::of(request)?;
-    let ListChangesRequest { index: name, limit: wanted } = request.get_ref();
+    let ListChangesRequest { index: name, limit: wanted, video_id } = request.get_ref();
     let aliases = shell.aliases.current();
     let mut index = name.clone();
     if !name.is_empty() {
@@ -68,10 +72,13 @@ pub(crate) fn changes(
             check_served(shell, &index)?;
         }
         let most = limit(*wanted, 20, 200).map_err(|problem| invalid("limit", problem))?;
-        let is_listed = |of: &str| match of {
+        let is_of_index = |of: &str| match of {
             // That of an alias, which is of several indexes.
             "" => name.is_empty() && caller.rights.include(""),
             of => (name.is_empty() || of == index) && may_list(&caller, &aliases, of),
+        };
+        let is_listed = |change: &ChangeRecord| {
+            is_of_index(&change.index) && video_id.is_none_or(|video| change.video_ids.contains(&video))
         };
         Ok(shell.access.audit().newest(most, is_listed))
     })();
@@ -97,6 +104,29 @@ fn invalid(field: &str, problem: String) -> Status {
     status::of(&InvalidField::new(field, problem).into(), "")
 }
 
+/// Runs `work` on a blocking thread, when it is its turn.
+async fn in_turn<T: Message + 'static>(
+    shared: &Arc<Shared>,
+    method: &'static str,
+    work: impl FnOnce(&Shared) -> Result<T, CallError> + Send + 'static,
+) -> Result<T, Status> {
+    // Few at a time: they are not admitted as searches are.
+    let permit = Arc::clone(&shared.looks).acquire_owned().await.map_err(|_| status::internal())?;
+    let of_thread = Arc::clone(shared);
+    let worked = tokio::task::spawn_blocking(move || {
+        // Until the work ends, even if the caller hangs up.
+        let _permit = permit;
+        work(&of_thread)
+    });
+    let worked = worked.await.map_err(|error| {
+        tracing::error!(method, %error, "a request failed");
+        status::internal()
+    })?;
+    let response = worked.map_err(|error| status::of(&error, ""))?;
+    status::check_size(&response, shared.shell.limits.max_response_bytes)?;
+    Ok(response)
+}
+
 /// Runs `work` with the full name of an index, on a blocking thread.
 async fn look<Q, T: Message + 'static>(
     shared: &Arc<Shared>,
@@ -111,26 +141,53 @@ async fn look<Q, T: Message + 'static>(
     let observation = shell.observe(method, &index, Deadline::of(request));
     let looked = async {
         check_index(shell, &caller, method, &named.requested, &index)?;
-        // Few at a time: they are not admitted as searches are.
-        let permit = Arc::clone(&shared.looks).acquire_owned().await.map_err(|_| status::internal())?;
-        let engine = Arc::clone(&shared.engine);
-        let worked = tokio::task::spawn_blocking(move || {
-            // Until the work ends, even if the caller hangs up.
-            let _permit = permit;
-            work(&engine, &index)
-        });
-        let worked = worked.await.map_err(|error| {
-            tracing::error!(method, %error, "a request failed");
-            status::internal()
-        })?;
-        let response = worked.map_err(|error| status::of(&error, ""))?;
-        status::check_size(&response, shell.limits.max_response_bytes)?;
-        Ok(response)
+        in_turn(shared, method, move |shared| work(&shared.engine, &index)).await
     };
     let looked = looked.await;
     observation.finish(looked.as_ref().err().map_or(Code::Ok, Status::code));
     let response = looked?;
     Ok(Response::new(response))
+}
+
+/// Describes the indexes that the caller may use.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn indexes(
+    shared: &Arc<Shared>,
+    request: Request<ListIndexesRequest>,
+) -> Result<Response<ListIndexesResponse>, Status> {
+    let (method, caller) = ("ListIndexes", Caller::of(&request)?);
+    let aliases = shared.shell.aliases.current();
+    let observation = shared.shell.observe(method, "", Deadline::of(&request));
+    let listed = in_turn(shared, method, move |shared| {
+        let GetStatusResponse { indexes, aliases, .. } =
+            status_of(shared, &aliases, &caller, shared.shell.indexes.names())?;
+        Ok(descriptions(indexes, aliases))
+    });
+    let listed = listed.await;
+    observation.finish(listed.as_ref().err().map_or(Code::Ok, Status::code));
+    listed.map(Response::new)
+}
+
+/// Answers searches of sample users from two generations of an index, and compares the answers.
+///
+/// # Errors
+/// See the method.
+pub(super) async fn compare_generations(
+    shared: &Arc<Shared>,
+    request: Request<CompareGenerationsRequest>,
+) -> Result<Response<CompareGenerationsResponse>, Status> {
+    let CompareGenerationsRequest { index: name, generation, candidate, k, searches } =
+        request.get_ref().clone();
+    let budget = Budget::until(Deadline::of(&request).0);
+    let _cancel = CancelOnDrop(budget.clone());
+    look(shared, "CompareGenerations", &request, &name, move |engine, index| {
+        let k = limit(k, 100, 1000).map_err(|problem| InvalidField::new("k", problem))?;
+        let searches = limit(searches, 50, 200).map_err(|problem| InvalidField::new("searches", problem))?;
+        compared_once(engine, index, (generation, candidate), (k, searches), &budget)
+    })
+    .await
 }
 
 /// Describes the generations of an index.

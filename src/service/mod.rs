@@ -54,6 +54,7 @@
 //! | `error.rs`        | why a call fails |
 //! | `filter_texts.rs` | which filters of a search are texts |
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
+//! | `states.rs`       | the state of the indexes, as one caller may know it |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission/`      | which calls are computed, in which order, and which are refused |
 //! | `run.rs`          | serves until shutdown, then drains |
@@ -107,6 +108,7 @@ mod shadow;
 mod shared;
 mod shell;
 mod slow_search;
+mod states;
 pub(crate) mod status;
 mod stream;
 mod traces;

@@ -9,6 +9,7 @@ pub(crate) use super::aliases::{AliasMap, Named, Target, merged};
 pub(crate) use super::answer::{Answer, EncodedBatch, EncodedResult, EncodedSearch, EncodedStreamItem};
 pub(crate) use super::bounds::{AnswerCharge, CallMemory, Charge, without_blocking_others};
 pub(crate) use super::caller::{Caller, Client};
+pub(crate) use super::convert::inspect::descriptions;
 pub(crate) use super::convert::{Single, divide, explained_id, search_request, timestamp, vector_values};
 pub(crate) use super::deadline::{self, Begun, Deadline};
 pub(crate) use super::error::{CallError, InvalidField};

@@ -392,7 +392,8 @@ impl<R> Pending<R> {
     }
 }
 
-pub(super) struct CancelOnDrop(Budget);
+/// Ends the work of a caller that is gone.
+pub(super) struct CancelOnDrop(pub(super) Budget);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

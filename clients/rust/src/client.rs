@@ -19,10 +19,11 @@ use crate::proto::catalog_client::CatalogClient;
 use crate::proto::retrieval_client::RetrievalClient;
 use crate::proto::{
     ActivateRequest, ActivateResponse, BatchSearchRequest, CancelRebuildRequest, CancelRebuildResponse,
-    DeleteRequest, ExplainRequest, ExplainResponse, GetHistoryRequest, GetHistoryResponse, GetMapRequest,
-    GetMapResponse, GetRequest, GetResponse, GetStatusRequest, GetStatusResponse, ListAliasesRequest,
-    ListAliasesResponse, ListChangesRequest, ListChangesResponse, ListGenerationsRequest,
-    ListGenerationsResponse, ListValuesRequest, ListValuesResponse, RebuildRequest, RebuildResponse,
+    CompareGenerationsRequest, CompareGenerationsResponse, DeleteRequest, ExplainRequest, ExplainResponse,
+    GetHistoryRequest, GetHistoryResponse, GetMapRequest, GetMapResponse, GetRequest, GetResponse,
+    GetStatusRequest, GetStatusResponse, ListAliasesRequest, ListAliasesResponse, ListChangesRequest,
+    ListChangesResponse, ListGenerationsRequest, ListGenerationsResponse, ListIndexesRequest,
+    ListIndexesResponse, ListValuesRequest, ListValuesResponse, RebuildRequest, RebuildResponse,
     RestoreRequest, SampleUsersRequest, SampleUsersResponse, SearchRequest, SearchResponse, SearchStreamItem,
     SetAliasRequest, SetAliasResponse, SetShadowRequest, SetShadowResponse, StreamUpsertRequest,
     StreamUpsertResponse, TakedownRequest, UpsertRequest, WriteResponse,
@@ -210,12 +211,20 @@ impl Client {
         list_generations, AdminClient: ListGenerationsRequest => ListGenerationsResponse
     }
     call! {
+        /// Compares two generations by answers to searches of sample users.
+        compare_generations, AdminClient: CompareGenerationsRequest => CompareGenerationsResponse
+    }
+    call! {
         /// Returns some users, to try searches with.
         sample_users, AdminClient: SampleUsersRequest => SampleUsersResponse
     }
     call! {
         /// Returns the newest changes.
         list_changes, AdminClient: ListChangesRequest => ListChangesResponse
+    }
+    call! {
+        /// Describes the indexes that the caller may use.
+        list_indexes, CatalogClient: ListIndexesRequest => ListIndexesResponse
     }
     call! {
         /// Returns the most frequent values of an attribute.

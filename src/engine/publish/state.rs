@@ -171,6 +171,7 @@ impl ServedIndex {
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
+            has_text_ids: snapshot.has_text_ids(),
             calibration: curves.map(|curves| curves.reaches().collect()).unwrap_or_default(),
             refused: self.refused(),
             resident_bytes: match snapshot.index.memory() {

@@ -50,6 +50,11 @@ impl Budget {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    /// Whether the caller is gone or the deadline has passed.
+    pub fn is_over(&self) -> bool {
+        self.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// When a search must end for the answer to arrive before the deadline: an eighth of the remaining time before it, at
     /// least 0.5 ms and at most 5 ms.
     pub fn stop_at(&self) -> Option<Instant> {

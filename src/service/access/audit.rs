@@ -185,10 +185,14 @@ impl Audit {
         }
     }
 
-    /// The newest changes of the indexes that are listed, the newest first, at most `most`.
-    pub(crate) fn newest(&self, most: usize, is_listed: impl Fn(&str) -> bool) -> Vec<proto::ChangeRecord> {
+    /// The newest changes that are listed, the newest first, at most `most`.
+    pub(crate) fn newest(
+        &self,
+        most: usize,
+        is_listed: impl Fn(&proto::ChangeRecord) -> bool,
+    ) -> Vec<proto::ChangeRecord> {
         let newest = self.newest.lock();
-        newest.iter().rev().filter(|change| is_listed(&change.index)).take(most).cloned().collect()
+        newest.iter().rev().filter(|change| is_listed(change)).take(most).cloned().collect()
     }
 
     /// Records that a call was refused for lack of a right.

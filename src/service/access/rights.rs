@@ -150,12 +150,13 @@ const fn route(path: &'static str, part: Part, need: Need) -> Route {
 static PAGE: Route = route("/", Part::Page, Need::Nothing);
 
 /// Every path that is served, but for the files of the web page. A path that is not here does not reach a service.
-pub(super) const ROUTES: [Route; 30] = [
+pub(super) const ROUTES: [Route; 32] = [
     route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/StreamSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/Explain", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/Get", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Catalog/ListIndexes", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/ListValues", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/GetMap", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Catalog/Upsert", Part::Search, Need::Role(Role::Write)),
@@ -172,6 +173,7 @@ pub(super) const ROUTES: [Route; 30] = [
     route("/shortlist.v1.Admin/SetShadow", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/GetHistory", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/ListGenerations", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/CompareGenerations", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/SampleUsers", Part::Admin, Need::Role(Role::Admin)),
     route("/shortlist.v1.Admin/ListChanges", Part::Admin, Need::Role(Role::Admin)),
     route("/grpc.health.v1.Health/Check", Part::Common, Need::Nothing),

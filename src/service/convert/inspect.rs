@@ -52,6 +52,22 @@ pub(crate) fn generation(info: GenerationInfo) -> proto::Generation {
     }
 }
 
+/// Describes indexes of these states, for callers.
+pub(crate) fn descriptions(
+    indexes: Vec<proto::IndexStatus>,
+    aliases: Vec<proto::Alias>,
+) -> proto::ListIndexesResponse {
+    let description = |index: proto::IndexStatus| proto::IndexDescription {
+        name: index.name,
+        dim: index.dim,
+        metric: index.metric,
+        embedding_model: index.embedding_model,
+        has_text_ids: index.has_text_ids,
+        attributes: index.attributes,
+    };
+    proto::ListIndexesResponse { indexes: indexes.into_iter().map(description).collect(), aliases }
+}
+
 fn curves(RecallCurves { queries, curves, .. }: RecallCurves) -> Vec<proto::RecallCurve> {
     let curve = |RecallCurve { k, points }: RecallCurve| {
         let all = (f64::from(queries) * f64::from(k)).max(1.0);

@@ -65,6 +65,7 @@ pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         build_time: Some(duration(status.build_time)),
         embedding_model: status.embedding_model.unwrap_or_default(),
         attributes: status.attributes.into_iter().map(attribute_schema).collect(),
+        has_text_ids: status.has_text_ids,
         refused: status.refused.unwrap_or_default(),
         memory: memory.into(),
         serving: status.serving,

@@ -49,7 +49,7 @@ const fn post(path: &'static str, grpc: &'static str, index: IndexField) -> Json
 }
 
 /// Every route of JSON. Methods with streams have none.
-pub(super) const ROUTES: [JsonRoute; 23] = [
+pub(super) const ROUTES: [JsonRoute; 25] = [
     post("/v1/indexes/{index}:search", "/shortlist.v1.Retrieval/Search", IndexField::Own),
     post("/v1/indexes/{index}:batchSearch", "/shortlist.v1.Retrieval/BatchSearch", IndexField::Requests),
     post("/v1/indexes/{index}:explain", "/shortlist.v1.Retrieval/Explain", IndexField::Request),
@@ -66,7 +66,18 @@ pub(super) const ROUTES: [JsonRoute; 23] = [
     post("/v1/indexes/{index}:setShadow", "/shortlist.v1.Admin/SetShadow", IndexField::Own),
     get("/v1/indexes/{index}/history", "/shortlist.v1.Admin/GetHistory"),
     get("/v1/indexes/{index}/generations", "/shortlist.v1.Admin/ListGenerations"),
+    post(
+        "/v1/indexes/{index}/generations:compare",
+        "/shortlist.v1.Admin/CompareGenerations",
+        IndexField::Own,
+    ),
     post("/v1/indexes/{index}/users:sample", "/shortlist.v1.Admin/SampleUsers", IndexField::Own),
+    JsonRoute {
+        is_get: true,
+        path: "/v1/indexes:list",
+        grpc: "/shortlist.v1.Catalog/ListIndexes",
+        index: IndexField::None,
+    },
     post("/v1/indexes/{index}/values:list", "/shortlist.v1.Catalog/ListValues", IndexField::Own),
     post("/v1/indexes/{index}:map", "/shortlist.v1.Catalog/GetMap", IndexField::Own),
     post("/v1/changes:list", "/shortlist.v1.Admin/ListChanges", IndexField::Own),

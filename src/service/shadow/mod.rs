@@ -11,8 +11,10 @@
 //! | `pair.rs`      | an index and its candidate, and what was found so far |
 //! | `report.rs`    | what comparisons amount to |
 //! | `worker.rs`    | the thread |
+//! | `once.rs`      | two generations, compared with searches of sample users |
 
 mod candidate;
+mod once;
 mod options;
 mod pair;
 mod report;
@@ -35,6 +37,7 @@ use super::metrics::ShadowMetrics;
 use super::proto::{self, shadow_candidate};
 use crate::engine::{Engine, EngineError, Pause};
 
+pub(super) use self::once::compared_once;
 pub use self::options::ShadowOptions;
 
 /// How long an exact search works before it rests: it reads all embeddings, which takes the caches from other searches.

@@ -13,7 +13,7 @@ use crate::service::json::client::{Answer, Client};
 const ONES: [f32; DIM] = [1.0; DIM];
 
 /// Every route, and the role that the documentation says it needs.
-const ROUTES: [(&str, Role); 13] = [
+const ROUTES: [(&str, Role); 14] = [
     (":search", Role::Read),
     (":batchSearch", Role::Read),
     (":explain", Role::Read),
@@ -27,12 +27,14 @@ const ROUTES: [(&str, Role); 13] = [
     (":cancelRebuild", Role::Admin),
     ("", Role::Admin),
     ("GET /v1/indexes", Role::Admin),
+    ("GET /v1/indexes:list", Role::Read),
 ];
 
 async fn call(client: &Client, route: &str) -> Answer {
     match route {
         "" => client.get("/v1/indexes/videos").await,
         "GET /v1/indexes" => client.get("/v1/indexes").await,
+        "GET /v1/indexes:list" => client.get("/v1/indexes:list").await,
         method => client.call(method, &json!({})).await,
     }
 }

@@ -11,8 +11,8 @@ use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    ActivateRequest, BatchSearchRequest, CancelRebuildRequest, DeleteRequest, ExplainRequest,
-    GetHistoryRequest, GetMapRequest, GetRequest, GetStatusRequest, ListChangesRequest,
+    ActivateRequest, BatchSearchRequest, CancelRebuildRequest, CompareGenerationsRequest, DeleteRequest,
+    ExplainRequest, GetHistoryRequest, GetMapRequest, GetRequest, GetStatusRequest, ListChangesRequest,
     ListGenerationsRequest, ListValuesRequest, RebuildRequest, RestoreRequest, SampleUsersRequest,
     SearchRequest, SetShadowRequest, StreamUpsertRequest, TakedownRequest, UpsertRequest,
 };
@@ -30,7 +30,7 @@ pub const ISSUER: &str = "https://id.example";
 pub const AUDIENCE: &str = "shortlist";
 
 /// Every method, and the role that the documentation says it needs.
-pub const METHODS: [(&str, Role); 21] = [
+pub const METHODS: [(&str, Role); 22] = [
     ("Search", Role::Read),
     ("BatchSearch", Role::Read),
     ("StreamSearch", Role::Read),
@@ -50,6 +50,7 @@ pub const METHODS: [(&str, Role); 21] = [
     ("SetShadow", Role::Admin),
     ("GetHistory", Role::Admin),
     ("ListGenerations", Role::Admin),
+    ("CompareGenerations", Role::Admin),
     ("SampleUsers", Role::Admin),
     ("ListChanges", Role::Admin),
 ];
@@ -165,8 +166,14 @@ pub async fn call(connection: &Connection, method: &str, index: &str) -> Code {
         "GetMap" => catalog.get_map(GetMapRequest { index, ..Default::default() }).await.map(drop),
         "GetHistory" => admin.get_history(GetHistoryRequest { index }).await.map(drop),
         "ListGenerations" => admin.list_generations(ListGenerationsRequest { index }).await.map(drop),
+        "CompareGenerations" => {
+            let request = CompareGenerationsRequest { index, candidate: 1, ..Default::default() };
+            admin.compare_generations(request).await.map(drop)
+        }
         "SampleUsers" => admin.sample_users(SampleUsersRequest { index, count: 1 }).await.map(drop),
-        "ListChanges" => admin.list_changes(ListChangesRequest { index, limit: 1 }).await.map(drop),
+        "ListChanges" => {
+            admin.list_changes(ListChangesRequest { index, limit: 1, video_id: None }).await.map(drop)
+        }
         "SetShadow" => {
             let request = SetShadowRequest { index, ..SetShadowRequest::default() };
             admin.set_shadow(request).await.map(drop)

@@ -12,8 +12,8 @@ use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     Alias, BatchSearchRequest, CancelRebuildRequest, ExplainRequest, GetRequest, GetStatusRequest,
-    IndexWrite, ListAliasesRequest, ListChangesRequest, SearchRequest, SearchResponse, SetAliasRequest,
-    TakedownRequest, UpsertRequest, Vector, Video, batch_search_result, search_stream_item,
+    IndexWrite, ListAliasesRequest, ListChangesRequest, ListIndexesRequest, SearchRequest, SearchResponse,
+    SetAliasRequest, TakedownRequest, UpsertRequest, Vector, Video, batch_search_result, search_stream_item,
 };
 use shortlist::service::{AccessOptions, Aliases, Audit, Role, ServiceOptions};
 use tonic::transport::Channel;
@@ -336,7 +336,7 @@ async fn check_writes(channel: Channel, checks_first: bool) {
     // What no index is asked to write is recorded, too.
     let whole = upsert(vec![video(5, &both), video(4, &none)], false);
     assert_eq!(fields(&catalog.upsert(whole).await.unwrap_err()), ["videos[1].vectors"]);
-    let newest = ListChangesRequest { index: String::new(), limit: 1 };
+    let newest = ListChangesRequest { limit: 1, ..ListChangesRequest::default() };
     let newest = admin.list_changes(newest).await.unwrap().into_inner().changes.remove(0);
     assert_eq!(
         (newest.method.as_str(), newest.outcome.as_str(), newest.index.as_str(), newest.count),
@@ -389,6 +389,10 @@ async fn a_router_has_aliases_of_its_own() {
     );
     let status = admin.get_status(GetStatusRequest { index: "videos".into() }).await.unwrap().into_inner();
     assert_eq!((status.indexes.len(), status.aliases.len()), (2, 1));
+    let mut catalog = CatalogClient::new(crate::harness::channel(router.address).await);
+    let listed = catalog.list_indexes(ListIndexesRequest {}).await.unwrap().into_inner();
+    let models: Vec<&str> = listed.indexes.iter().map(|index| index.embedding_model.as_str()).collect();
+    assert_eq!((models, listed.aliases), (vec![MODEL, OTHER], status.aliases));
     check_writes(crate::harness::channel(router.address).await, false).await;
 }
 

@@ -1,17 +1,26 @@
 //! What people look at: history, generations, users, values, the map, the newest changes.
 
+use shortlist::base::metric::Metric;
+use shortlist::build::BuildParams;
+use shortlist::dataset::Embeddings;
 use shortlist::engine::{Budget, SearchRequest};
+use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::{
-    GetHistoryRequest, GetMapRequest, GetStatusRequest, ListChangesRequest, ListGenerationsRequest,
-    ListValuesRequest, SampleUsersRequest, SetAliasRequest, TakedownRequest,
+    CompareGenerationsRequest, GetHistoryRequest, GetMapRequest, GetStatusRequest, ListChangesRequest,
+    ListGenerationsRequest, ListIndexesRequest, ListValuesRequest, SampleUsersRequest, SetAliasRequest,
+    TakedownRequest,
 };
 use shortlist::service::{AccessOptions, Role};
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::harness::credentials::{connect, key, with_access};
+use crate::harness::indexes::{TestDataset, build_taught_index};
 use crate::harness::wire::fields;
-use crate::harness::{DIM, MODEL, TestIndex, TestServer, damage, eventually, request, row_of, video_id};
+use crate::harness::{
+    DIM, MODEL, Setup, TestIndex, TestServer, damage, eventually, request, row_of, video_id,
+};
 use crate::live::gate::open;
 
 #[tokio::test]
@@ -146,7 +155,7 @@ async fn a_map_places_videos_as_its_axes_say() {
     assert_eq!((map.video_ids.len(), map.colors.len()), (59, 0));
     assert!(!map.video_ids.contains(&video_id(7)));
     let few = catalog.get_map(request(10, "")).await.unwrap().into_inner().video_ids.len();
-    assert!((9..=10).contains(&few), "{few}");
+    assert_eq!(few, 10);
     for (wrong, field) in [(request(20_001, ""), "points"), (request(5, "colour"), "color_by")] {
         assert_eq!(fields(&catalog.get_map(wrong).await.unwrap_err()), [field]);
     }
@@ -159,7 +168,7 @@ async fn the_newest_changes_are_kept_for_who_may_know_of_them() {
     let options = AccessOptions { keys, ..AccessOptions::default() };
     let server = TestServer::start(&[("one", &one), ("other", &other)], with_access(options)).await;
     let ops = connect(server.address, Some("ops")).await;
-    let mut admin = shortlist::service::proto::admin_client::AdminClient::new(ops.clone());
+    let mut admin = AdminClient::new(ops.clone());
     let mut catalog = CatalogClient::new(ops);
     for (index, row) in [("one", 3), ("other", 4), ("one", 5)] {
         let video_ids = vec![video_id(row)];
@@ -181,15 +190,82 @@ async fn the_newest_changes_are_kept_for_who_may_know_of_them() {
         ]
     );
     assert_eq!((all[1].who.as_str(), &all[1].video_ids, all[1].count), ("ops", &vec![video_id(5)], 1));
-    let newest = ListChangesRequest { index: "one".into(), limit: 1 };
+    let newest = ListChangesRequest { index: "one".into(), limit: 1, video_id: None };
     let newest = admin.list_changes(newest).await.unwrap().into_inner().changes;
     assert_eq!((newest.len(), &newest[0]), (1, &all[1]));
-    let none = ListChangesRequest { index: "none".into(), limit: 0 };
+    let of_video = ListChangesRequest { video_id: Some(video_id(3)), ..ListChangesRequest::default() };
+    assert_eq!(admin.list_changes(of_video).await.unwrap().into_inner().changes, all[3..]);
+    let none = ListChangesRequest { index: "none".into(), ..ListChangesRequest::default() };
     assert_eq!(admin.list_changes(none).await.unwrap_err().code(), Code::NotFound);
     let own = connect(server.address, Some("own")).await;
-    let mut admin = shortlist::service::proto::admin_client::AdminClient::new(own);
+    let mut admin = AdminClient::new(own);
     let own = admin.list_changes(ListChangesRequest::default()).await.unwrap().into_inner().changes;
     assert_eq!(own.iter().map(|of| of.index.as_str()).collect::<Vec<_>>(), ["one", "one"]);
-    let other = ListChangesRequest { index: "other".into(), limit: 0 };
+    let other = ListChangesRequest { index: "other".into(), ..ListChangesRequest::default() };
     assert_eq!(admin.list_changes(other).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn two_generations_are_compared_by_answers_to_sample_users() {
+    let dataset = TestDataset::new(600, 16);
+    let users = Embeddings::open(&dataset.files.users_train).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for ef_construction in [100, 8, 8] {
+        let params = BuildParams::new(Metric::InnerProduct, 4, ef_construction).unwrap();
+        build_taught_index(&dataset.open(Metric::InnerProduct), Some(&users), &params, folder.path());
+    }
+    let server =
+        TestServer::over(vec![("videos".to_owned(), folder.path().to_owned())], Setup::default()).await;
+    let mut admin = server.admin().await;
+    let compare = async |admin: &mut AdminClient<Channel>, generation, candidate| {
+        let request = CompareGenerationsRequest { generation, candidate, k: 10, ..Default::default() };
+        admin.compare_generations(request).await.map(tonic::Response::into_inner)
+    };
+    // The third one serves.
+    let same = compare(&mut admin, 2, 3).await.unwrap();
+    assert_eq!((same.generation, same.candidate), (2, 3));
+    assert_eq!(same.source, "users that the build held out");
+    let found = same.comparison.unwrap();
+    assert_eq!((found.k, found.answers, found.exact_answers), (10, 40, 40));
+    assert_eq!((found.overlap, found.score_gap), (1.0, 0.0));
+    assert_eq!(found.recall, found.candidate_recall);
+    let other = compare(&mut admin, 0, 1).await.unwrap();
+    assert_eq!((other.generation, other.candidate), (3, 1));
+    let found = other.comparison.unwrap();
+    assert!(found.p50.unwrap().nanos > 0 && found.candidate_p99.unwrap().nanos > 0, "{found:?}");
+    assert!(found.candidate_recall.unwrap() >= found.recall.unwrap(), "{found:?}");
+    // Which one is the candidate decides what is called better.
+    let turned = compare(&mut admin, 1, 3).await.unwrap().comparison.unwrap();
+    assert!((turned.score_gap + found.score_gap).abs() < 1e-9, "{turned:?} {found:?}");
+    assert_eq!((turned.recall, turned.candidate_recall), (found.candidate_recall, found.recall));
+
+    for (generation, candidate, code) in
+        [(0, 0, Code::InvalidArgument), (2, 2, Code::InvalidArgument), (0, 9, Code::NotFound)]
+    {
+        assert_eq!(compare(&mut admin, generation, candidate).await.unwrap_err().code(), code);
+    }
+    let index = TestIndex::new(30);
+    let server = TestServer::of(&index).await;
+    let status = compare(&mut server.admin().await, 0, 2).await.unwrap_err();
+    assert_eq!((status.code(), fields(&status)), (Code::FailedPrecondition, vec!["index".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_caller_learns_what_requests_to_its_indexes_have_to_look_like() {
+    let (one, other) = (TestIndex::new(30), TestIndex::new(30));
+    let keys = vec![key("all", &[Role::Read], None), key("own", &[Role::Read], Some("one"))];
+    let options = AccessOptions { keys, ..AccessOptions::default() };
+    let server = TestServer::start(&[("one", &one), ("other", &other)], with_access(options)).await;
+    let list = async |key: &str| {
+        let mut catalog = CatalogClient::new(connect(server.address, Some(key)).await);
+        catalog.list_indexes(ListIndexesRequest {}).await.unwrap().into_inner().indexes
+    };
+    let all = list("all").await;
+    assert_eq!(all.iter().map(|of| of.name.as_str()).collect::<Vec<_>>(), ["one", "other"]);
+    assert_eq!(
+        (all[0].dim, all[0].embedding_model.as_str(), all[0].has_text_ids),
+        (DIM as u32, MODEL, false)
+    );
+    assert!(all[0].attributes.iter().any(|of| of.name == "title"), "{all:?}");
+    assert_eq!(list("own").await, all[..1]);
 }

@@ -48,7 +48,7 @@ const MEMORY_MIB: u64 = 128;
 const TAKEN_DOWN: u64 = 0x5eed_7a4e_d011_0001;
 const WRITTEN: u64 = 0x5eed_7a4e_d011_0002;
 
-const METHODS: [&str; 23] = [
+const METHODS: [&str; 25] = [
     "Retrieval/Search",
     "Retrieval/BatchSearch",
     "Retrieval/StreamSearch",
@@ -69,8 +69,10 @@ const METHODS: [&str; 23] = [
     "Admin/ListAliases",
     "Admin/GetHistory",
     "Admin/ListGenerations",
+    "Admin/CompareGenerations",
     "Admin/SampleUsers",
     "Admin/ListChanges",
+    "Catalog/ListIndexes",
     "Catalog/ListValues",
     "Catalog/GetMap",
 ];

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use prost_types::{Duration, Timestamp};
 use roaring::RoaringTreemap;
 use shortlist::service::proto::{
-    ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
-    DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter, GetHistoryRequest, GetMapRequest,
-    GetRequest, GetStatusRequest, KeywordCondition, KeywordList, ListAliasesRequest, ListChangesRequest,
-    ListCondition, ListGenerationsRequest, ListValuesRequest, NullCondition, Number, NumberRange,
-    PackedVector, Plan, RebuildRequest, Reserve, RestoreRequest, SampleUsersRequest, ScoreTerm, SearchParams,
-    SearchRequest, Seed, Seeds, SetAliasRequest, SetShadowRequest, ShadowCandidate, ShadowServer,
-    StreamUpsertRequest, TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition,
-    attribute_value, condition, number, search_params, search_request, shadow_candidate, time,
+    ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest,
+    CompareGenerationsRequest, Condition, DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter,
+    GetHistoryRequest, GetMapRequest, GetRequest, GetStatusRequest, KeywordCondition, KeywordList,
+    ListAliasesRequest, ListChangesRequest, ListCondition, ListGenerationsRequest, ListIndexesRequest,
+    ListValuesRequest, NullCondition, Number, NumberRange, PackedVector, Plan, RebuildRequest, Reserve,
+    RestoreRequest, SampleUsersRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds, SetAliasRequest,
+    SetShadowRequest, ShadowCandidate, ShadowServer, StreamUpsertRequest, TakedownRequest, Time, TimeRange,
+    UpsertRequest, Vector, Video, VideoIdCondition, attribute_value, condition, number, search_params,
+    search_request, shadow_candidate, time,
 };
 
 use super::METHODS;
@@ -60,8 +61,12 @@ pub fn of(method: &str) -> Vec<Vec<u8>> {
         }
         "Admin/GetHistory" => encoded([GetHistoryRequest { index }]),
         "Admin/ListGenerations" => encoded([ListGenerationsRequest { index }]),
+        "Admin/CompareGenerations" => {
+            encoded([CompareGenerationsRequest { index, generation: 2, candidate: 1, k: 5, searches: 2 }])
+        }
         "Admin/SampleUsers" => encoded([SampleUsersRequest { index, count: 3 }]),
-        "Admin/ListChanges" => encoded([ListChangesRequest { index, limit: 5 }]),
+        "Admin/ListChanges" => encoded([ListChangesRequest { index, limit: 5, video_id: Some(1) }]),
+        "Catalog/ListIndexes" => encoded([ListIndexesRequest {}]),
         "Catalog/ListValues" => encoded([ListValuesRequest {
             index,
             attribute: "tags".to_owned(),
