@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::query::snapshot::{Snapshot, attributes, vector};
 use crate::index::Index;
+use crate::live::delta::segments::IndexSegment;
 
 /// The most videos on a map.
 pub const MOST_POINTS: usize = 20_000;
@@ -67,17 +68,23 @@ impl Engine {
             let columns: Vec<usize> =
                 color_by.map(|name| ordinal(&snapshot, name)).transpose()?.into_iter().collect();
             let axes = self.maps.axes(served.name(), &snapshot);
-            let all: usize = snapshot.segments.iter().map(|segment| segment.index.len()).sum();
-            let point = |node: usize| {
-                let (segment, node) = snapshot.segments.locate(NodeId(node as u32));
-                segment.allows(node).then(|| MapPoint {
-                    video_id: segment.index.video_ids()[node.index()],
-                    text_id: snapshot.text_id(&segment.index, node),
-                    place: axes.place(&vector(&segment.index, node)),
-                    color: attributes(&segment.index, node, &columns).pop().map(|(_, value)| value),
+            let nodes = || {
+                let nodes_of =
+                    |segment: &IndexSegment| (0..segment.index.len()).map(|node| NodeId(node as u32));
+                snapshot.segments.iter().flat_map(move |segment| {
+                    nodes_of(segment).filter(|node| segment.allows(*node)).map(move |node| (segment, node))
                 })
             };
-            let points = spread(all, points.min(MOST_POINTS)).filter_map(point).collect();
+            let point = |(segment, node): (&IndexSegment, NodeId)| MapPoint {
+                video_id: segment.index.video_ids()[node.index()],
+                text_id: snapshot.text_id(&segment.index, node),
+                place: axes.place(&vector(&segment.index, node)),
+                color: attributes(&segment.index, node, &columns).pop().map(|(_, value)| value),
+            };
+            let mut wanted = spread(nodes().count(), points.min(MOST_POINTS)).peekable();
+            let mut is_wanted = |at: &usize| wanted.next_if_eq(at).is_some();
+            let points =
+                nodes().enumerate().filter(|(at, _)| is_wanted(at)).map(|(_, node)| point(node)).collect();
             snapshot.check_undamaged(served.name())?;
             Ok(CatalogMap { generation: snapshot.manifest.generation, axes: Axes::clone(&axes), points })
         })
