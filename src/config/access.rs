@@ -79,13 +79,14 @@ impl ServeConfig {
     pub(super) fn check_access(&self) -> Result<(), ConfigError> {
         self.tls.options()?;
         self.jwt.options()?;
-        if let Some(origin) = self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
-            let expected = "a scheme, a host and maybe a port, such as https://console.example".to_owned();
-            return Err(ConfigError::Value {
-                key: "allowed_origins",
-                expected,
-                found: format!("{origin:?}"),
-            });
+        let origins =
+            [("allowed_origins", &self.allowed_origins), ("web_page_images", &self.web_page_images)];
+        for (key, origins) in origins {
+            if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
+                let expected = "a scheme, a host and maybe a port, such as https://console.example";
+                let found = format!("{origin:?}");
+                return Err(ConfigError::Value { key, expected: expected.to_owned(), found });
+            }
         }
         for (at, key) in self.keys.iter().enumerate() {
             let wrong = |key, expected: &str, found: String| {

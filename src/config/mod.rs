@@ -23,6 +23,7 @@
 //! allowed_hosts = []              # names of this server, in addition to localhost, for calls without a key
 //! allowed_origins = []            # origins of web pages that may call in JSON, such as "https://console.example"
 //! web_page = true                 # a web page at `/` that shows the indexes; it calls in JSON, with the key that is typed in
+//! web_page_images = []            # origins that it may load pictures of videos from, such as "https://img.example"
 //! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
 //!                                 # keys or tokens, else "off"
 //! aliases = ""                    # file of names that stand for indexes, which `shortlist alias` sets, such as
@@ -190,7 +191,7 @@ use crate::engine::{EngineOptions, GateOptions, MemoryGauge, MemoryPolicy, Rebui
 #[cfg(feature = "cluster")]
 use crate::router::RouteOptions;
 use crate::service::{
-    Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions, ShadowOptions,
+    Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, PageOptions, ServiceOptions, ShadowOptions,
     SlowSearchOptions, TraceOptions,
 };
 
@@ -220,6 +221,8 @@ pub struct ServeConfig {
     pub allowed_origins: Vec<String>,
     /// Whether there is a web page at `/`.
     pub web_page: bool,
+    /// The origins that it may load pictures of videos from.
+    pub web_page_images: Vec<String>,
     /// Where changes and refusals are recorded: a file, `stderr` or `off`. If empty, `stderr` with keys or tokens.
     pub audit: String,
     /// Encryption.
@@ -292,6 +295,7 @@ impl Default for ServeConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             web_page: true,
+            web_page_images: Vec::new(),
             audit: String::new(),
             tls: TlsConfig::default(),
             keys: Vec::new(),
@@ -372,7 +376,7 @@ impl ServeConfig {
             buckets: Vec::new(),
             aliases: Arc::default(),
             shadow: self.shadow.clone(),
-            has_page: self.web_page,
+            page: self.web_page.then(|| PageOptions { image_origins: self.web_page_images.clone() }),
             slow_searches: SlowSearchOptions {
                 threshold: self.slow_search_threshold,
                 max_per_second: self.slow_search_per_second,

@@ -152,6 +152,7 @@ pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;
 pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
+pub use self::page::PageOptions;
 pub use self::run::Drained;
 pub use self::shadow::ShadowOptions;
 pub use self::slow_search::SlowSearchOptions;

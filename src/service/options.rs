@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::access::{Access, OwnLimits};
 use super::aliases::Aliases;
+use super::page::PageOptions;
 use super::shadow::ShadowOptions;
 use super::slow_search::SlowSearchOptions;
 use super::traces::TraceOptions;
@@ -37,8 +38,8 @@ pub struct ServiceOptions {
     pub aliases: Arc<Aliases>,
     /// How searches may be repeated on a candidate.
     pub shadow: ShadowOptions,
-    /// Whether there is a web page at `/`.
-    pub has_page: bool,
+    /// The web page at `/`; `None` for none.
+    pub page: Option<PageOptions>,
 }
 
 impl Default for ServiceOptions {
@@ -54,7 +55,7 @@ impl Default for ServiceOptions {
             slow_searches: SlowSearchOptions::default(),
             aliases: Arc::default(),
             shadow: ShadowOptions::default(),
-            has_page: true,
+            page: Some(PageOptions::default()),
         }
     }
 }

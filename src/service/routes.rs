@@ -158,8 +158,12 @@ impl<R: Retrieval> Routes<R> {
         match request.uri().path() {
             METRICS | HEALTHZ => return infallible(self.pages.clone().call(request).await),
             json::OPENAPI => return json::page(),
-            path if page::has(path) => return page::answer(&request),
             _ => {}
+        }
+        if let Some(page) = &self.shell.page
+            && page::has(request.uri().path())
+        {
+            return page.answer(&request);
         }
         let json = request.extensions().get::<json::Call>().cloned();
         let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));

@@ -19,6 +19,7 @@ use super::history::Gauges;
 use super::indexes::Indexes;
 use super::metrics::{Metrics, Observation, resident_memory};
 use super::options::{ConnectionOptions, ServiceLimits, ServiceOptions};
+use super::page::Page;
 use super::reloaded::Reloads;
 use super::traces::{Trace, Traces};
 
@@ -39,8 +40,8 @@ pub(crate) struct Shell {
     pub(crate) traces: Traces,
     /// Whether calls have a [`Trace`].
     pub(crate) is_following: bool,
-    /// Whether there is a web page.
-    pub(crate) has_page: bool,
+    /// The web page, if there is one.
+    pub(crate) page: Option<Page>,
     /// Turns true when the server starts to drain.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -79,7 +80,7 @@ impl Shell {
             memory,
             is_following: traces.is_on() || needs_traces,
             traces,
-            has_page: options.has_page,
+            page: options.page.as_ref().map(Page::new),
             draining,
         };
         Ok((shell, own))

@@ -34,7 +34,7 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
     let Some(caller) = request.extensions().get::<Caller>() else {
         return status::internal().into_http();
     };
-    let is_off = route.part == Part::Page && !shell.has_page;
+    let is_off = route.part == Part::Page && shell.page.is_none();
     if is_off || !caller.port.serves(route.part) {
         return not_found(&request);
     }

@@ -337,6 +337,7 @@ fn settings_of_access_that_do_not_fit_are_named() {
         ),
         ("allowed_origins = ['console.example']\n".to_owned(), "allowed_origins: expected a scheme"),
         ("allowed_origins = ['https://a.example/b']\n".to_owned(), "allowed_origins: expected a scheme"),
+        ("web_page_images = ['img.example']\n".to_owned(), "web_page_images: expected a scheme"),
         ("audit = '/nonexistent/audit.jsonl'\n".to_owned(), "/nonexistent/audit.jsonl"),
     ] {
         std::fs::write(file.path(), &text).unwrap();

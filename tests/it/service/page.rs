@@ -25,7 +25,12 @@ async fn the_page_needs_no_key_and_loads_nothing_from_elsewhere() {
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{path}: {answer}");
         assert_eq!(header(&answer, "content-type"), content_type);
         let policy = header(&answer, "content-security-policy");
-        assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"));
+        assert_eq!(
+            policy,
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; img-src 'self' data:"
+        );
+        assert_eq!(header(&answer, "cross-origin-opener-policy"), "same-origin");
         assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
         // A browser that has the file is not sent it again.
         let known = format!("if-none-match: {}\r\n", header(&answer, "etag"));
@@ -42,7 +47,7 @@ async fn the_page_needs_no_key_and_loads_nothing_from_elsewhere() {
 #[tokio::test]
 async fn the_page_can_be_turned_off() {
     let index = TestIndex::new(30);
-    let service = ServiceOptions { has_page: false, ..ServiceOptions::default() };
+    let service = ServiceOptions { page: None, ..ServiceOptions::default() };
     let server = TestServer::start(&[("videos", &index)], Setup { service, ..Setup::default() }).await;
     for path in ["/", "/style.css"] {
         assert!(http1_get(server.address, path).await.starts_with("HTTP/1.1 404 "), "{path}");
