@@ -1,64 +1,137 @@
-// Completes names and values of attributes in a filter, and puts the caret at a mistake.
+// Completes a filter while it is typed: a list below the text area, by the combobox pattern of ARIA.
 
-import { of, post } from "./api.js";
-import { el, fill } from "./dom.js";
+import { latest, pathOf, post } from "./api.js";
+import { announce, el, fill } from "./dom.js";
 import { word } from "./format.js";
+import { nameOf, operators, textOf, typed } from "./typing.js";
 
-/** What is typed before the caret: a name, or a value of an attribute. */
-export function typed(text, caret) {
-  const before = text.slice(0, caret);
-  const ofValue = before.match(/([A-Za-z_][\w.]*)\s*(?:=|!=|(?:any|all|none)?\s*in\s*\((?:[^()]*,)?)\s*"([^"]*)$/);
-  if (ofValue) return { attribute: ofValue[1], prefix: ofValue[2] };
-  const name = before.match(/(?:^|[\s(])([A-Za-z_][\w.]*)$/);
-  return { prefix: name?.[1] ?? "" };
+const SHOWN = 8;
+/** Milliseconds without typing after which values are asked for. */
+const PAUSE = 200;
+/** Values that are asked for once; of an attribute with more, those with a prefix are asked for. */
+const KNOWN = 1000;
+
+/** Values of an attribute that begin with a prefix in upper or lower case, as far as they are known. */
+function values(index) {
+  const known = new Map();
+  const ask = async (attribute, prefix, signal) => {
+    const answer = await post(`${pathOf(index)}/values:list`, { attribute, prefix, limit: KNOWN }, signal);
+    return answer.values ?? [];
+  };
+  return async (attribute, prefix, signal) => {
+    const frequent = known.get(attribute) ?? await ask(attribute, "", signal);
+    known.set(attribute, frequent);
+    const all = frequent.length < KNOWN ? frequent : [...frequent, ...await ask(attribute, prefix, signal)];
+    const fit = new Map(all.map((of) => [of.value, of]));
+    return [...fit.values()].filter((of) => of.value.toLowerCase().startsWith(prefix.toLowerCase()));
+  };
 }
 
-/** The position of a line and a column, which count from 1, in characters. */
-export function position(text, line, column) {
-  const lines = text.split("\n");
-  const before = lines.slice(0, line - 1).reduce((sum, of) => sum + of.length + 1, 0);
-  return before + [...lines[line - 1] ?? ""].slice(0, column - 1).join("").length;
+/** What can be put in place of what is typed: [{text, label, hint}]. */
+function suggestions(index) {
+  const attributes = index.attributes ?? [];
+  const valuesOf = values(index);
+  return async (at, signal) => {
+    const begins = (text) => text.toLowerCase().startsWith(at.prefix.toLowerCase());
+    const plain = (all) => all.filter(begins).map((text) => ({ text, label: text.trim() }));
+    if (at.operatorsOf) {
+      const attribute = attributes.find((of) => of.name === at.operatorsOf);
+      return attribute ? plain(operators(attribute.kind)) : [];
+    }
+    if (at.valuesOf) {
+      const kind = attributes.find((of) => of.name === at.valuesOf)?.kind ?? "";
+      if (kind.endsWith("BOOL")) return plain(["true", "false"]);
+      if (!kind.includes("KEYWORD")) return [];
+      const found = await valuesOf(at.valuesOf, at.prefix, signal);
+      return found.map(({ value, videos }) => ({ text: textOf(value), label: value, hint: `(${videos ?? 0})` }));
+    }
+    if (at.names) {
+      return attributes.filter((of) => begins(of.name) && of.name !== at.prefix)
+        .map(({ name, kind }) => ({ text: `${nameOf(name)} `, label: name, hint: `(${word(kind, "ATTRIBUTE_KIND_")})` }));
+    }
+    return at.prefix ? plain((at.joins ?? []).map((join) => `${join} `)) : [];
+  };
 }
 
-/** Shows suggestions below a text area. */
-export function completes(area, index, attributes) {
-  const list = el("ul", { class: "legend", "aria-label": "Suggestions" });
-  let asked = 0;
-  const insert = (prefix, text) => {
-    const caret = area.selectionStart;
-    area.setRangeText(text, caret - prefix.length, caret, "end");
-    area.focus();
-    suggest();
+/** Makes a text area one with suggestions. Returns their list, to be put below it. */
+export function completes(area, index, signal) {
+  const list = el("ul", { id: `${area.id}-list`, class: "options", role: "listbox", "aria-label": "Suggestions", hidden: true });
+  const suggest = suggestions(index);
+  const options = optionsOf(area, list, (option) => {
+    area.setRangeText(option.text, option.start, option.end, "end");
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  const next = latest(signal);
+  let looked = -1;
+  const look = async () => {
+    const now = next();
+    looked = area.selectionStart;
+    const { start, end, ...at } = typed(area.value, looked);
+    if (at.valuesOf) await pause();
+    if (now.aborted) return;
+    const all = await suggest(at, now).catch(() => []);
+    if (now.aborted || document.activeElement !== area) return;
+    const shown = all.slice(0, SHOWN).map((option) => ({ ...option, start, end }));
+    options.show(shown);
+    if (shown.length) announce(shown.length === 1 ? "1 suggestion" : `${shown.length} suggestions`);
   };
-  const show = (prefix, all, suffix) => fill(list, all.slice(0, 8).map(({ text, hint }) =>
-    el("li", {}, el("button", { type: "button", onclick: () => insert(prefix, text + suffix) }, `${text} ${hint}`))));
-  const suggest = async () => {
-    const mine = ++asked;
-    const { attribute, prefix } = typed(area.value, area.selectionStart);
-    if (!attribute) {
-      const names = attributes.filter((of) => of.name.startsWith(prefix) && of.name !== prefix);
-      show(prefix, names.map((of) => ({ text: of.name, hint: `(${word(of.kind, "ATTRIBUTE_KIND_")})` })), " ");
-      return;
-    }
-    try {
-      const answer = await post(`${of(index)}/values:list`, { attribute, prefix, limit: 8 });
-      if (mine === asked) show(prefix, (answer.values ?? []).map((of) => ({ text: of.value, hint: `(${of.videos ?? 0})` })), "\"");
-    } catch {
-      // Numbers and other kinds have no values to suggest.
-      if (mine === asked) fill(list);
-    }
+  const close = () => {
+    next();
+    options.show([]);
   };
-  area.addEventListener("input", suggest);
-  area.addEventListener("click", suggest);
+  // The list is for one place: it closes at once when the caret moves.
+  document.addEventListener("selectionchange", () => {
+    if (document.activeElement !== area || area.selectionStart === looked) return;
+    close();
+    look();
+  }, { signal });
+  listen(area, list, options, look, close);
   return list;
 }
 
-/** Puts the caret where a message says that the mistake is. */
-export function pointAt(area, message) {
-  const place = message.match(/line (\d+), column (\d+)/);
-  const name = message.match(/attribute "([^"]+)"/)?.[1];
-  const at = place ? position(area.value, Number(place[1]), Number(place[2])) : name ? area.value.indexOf(name) : -1;
-  if (at < 0) return;
-  area.focus();
-  area.setSelectionRange(at, Math.min(at + (place ? 1 : name.length), area.value.length));
+/** Values are asked for once a person pauses. */
+const pause = () => new Promise((resolve) => { setTimeout(resolve, PAUSE); });
+
+/** The list as a listbox: which option is active is said by the text area, which keeps the focus. */
+function optionsOf(area, list, choose) {
+  let [shown, active] = [[], -1];
+  const mark = (at) => {
+    active = at;
+    [...list.children].forEach((option, place) => option.setAttribute("aria-selected", String(place === at)));
+    if (at < 0) area.removeAttribute("aria-activedescendant");
+    else area.setAttribute("aria-activedescendant", list.children[at].id);
+  };
+  const properties = {
+    role: "combobox", "aria-autocomplete": "list", "aria-haspopup": "listbox", "aria-expanded": "false", "aria-controls": list.id,
+  };
+  for (const [name, value] of Object.entries(properties)) area.setAttribute(name, value);
+  return {
+    show: (all) => {
+      shown = all;
+      fill(list, shown.map((option, at) => el("li", { id: `${list.id}-${at}`, role: "option", onclick: () => choose(option) },
+        option.label, option.hint ? el("span", { class: "faint" }, ` ${option.hint}`) : null)));
+      list.hidden = !shown.length;
+      area.setAttribute("aria-expanded", String(!list.hidden));
+      mark(-1);
+    },
+    move: (by) => mark(active < 0 && by < 0 ? shown.length - 1 : (active + by + shown.length) % shown.length),
+    hasActive: () => active >= 0,
+    chooseActive: () => choose(shown[active]),
+  };
+}
+
+function listen(area, list, options, look, close) {
+  area.addEventListener("input", look);
+  area.addEventListener("blur", close);
+  // A press would take the focus, and with it the list, before the click.
+  list.addEventListener("mousedown", (event) => event.preventDefault());
+  area.addEventListener("keydown", (event) => {
+    if (list.hidden) return;
+    if (event.key === "ArrowDown") options.move(1);
+    else if (event.key === "ArrowUp") options.move(-1);
+    else if (event.key === "Enter" && options.hasActive()) options.chooseActive();
+    else if (event.key === "Escape") close();
+    else return;
+    event.preventDefault();
+  });
 }

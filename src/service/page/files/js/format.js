@@ -22,8 +22,10 @@ export const seconds = (duration) => (duration ? Number.parseFloat(duration) : u
 export function time(duration) {
   const value = seconds(duration);
   if (value === undefined) return "";
-  if (value < 1) return `${(value * 1000).toPrecision(3)} ms`;
-  return value < 120 ? `${value.toFixed(1)} s` : `${Math.round(value / 60)} min`;
+  // Three digits of a value just below a second would be those of 1000 ms.
+  if (value < 0.9995) return `${Number((value * 1000).toPrecision(3))} ms`;
+  if (value < 119.95) return `${value.toFixed(1)} s`;
+  return value < 7170 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
 }
 
 /** A point in time. */

@@ -1,127 +1,164 @@
 // The generations of an index: how they were built and measured, and which one serves.
 
-import { get, of, post } from "./api.js";
-import { lines } from "./charts.js";
-import { announce, confirmed, el, facts, fill, problem, table } from "./dom.js";
+import { get, pathOf, post } from "./api.js";
+import { curves } from "./calibration.js";
+import { comparison } from "./compare.js";
+import { confirmed } from "./dialog.js";
+import { announce, button, el, facts, fill, focusOn, problem, table } from "./dom.js";
 import { bytes, count, date, share, time, word } from "./format.js";
+import { patch } from "./patch.js";
+import { repeat } from "./repeat.js";
+
+/** Milliseconds between two looks while a rebuild runs. */
+const PAUSE = 2000;
+
+/** Whether the quality gate refused it. */
+const isRefused = ({ gate: report }) => report !== undefined && !report.passed;
+const isRunning = ({ state }) => state === "STATE_RUNNING" || state === "STATE_GATING";
 
 export async function show(root, index, signal) {
-  const body = el("div");
-  root.append(el("h1", {}, "Generations"), body);
+  const head = el("h1", {}, "Generations");
+  const [result, list] = [el("div"), el("div")];
+  const compare = comparison(index, signal);
+  let all = [];
   const look = async () => {
-    const [listed, status] = await Promise.all([get(`${of(index)}/generations`), get(of(index))]);
-    if (!signal.aborted) fill(body, screen(index, listed.generations ?? [], status.indexes?.[0] ?? {}, look));
+    const [listed, status] = await Promise.all([get(`${pathOf(index)}/generations`, signal), get(pathOf(index), signal)]);
+    if (signal.aborted) return;
+    all = listed.generations ?? [];
+    const [first = {}] = status.indexes ?? [];
+    bar.set(first.rebuild ?? {});
+    compare.set(all, first.shadow);
+    patch(list, el("div", {}, all.toReversed().map(section)));
   };
+  const run = runner({ index, signal, head, result, look });
+  const bar = rebuildBar(signal, run, () => look().then(() => fill(result), (error) => fill(result, problem(error))));
+  list.addEventListener("click", ({ target }) => {
+    if (target.dataset.generation) activate(all.find((of) => of.generation === target.dataset.generation), run, signal);
+  });
+  root.append(head, bar.element, result, compare.element, list);
   await look();
+  repeat(signal, PAUSE, async () => {
+    if (!bar.isRunning()) return;
+    try {
+      const { rebuild = {} } = (await get(pathOf(index), signal)).indexes?.[0] ?? {};
+      if (isRunning(rebuild)) {
+        bar.set(rebuild);
+      } else {
+        document.dispatchEvent(new Event("indexchange"));
+        await look();
+      }
+      fill(result);
+    } catch (error) {
+      if (!signal.aborted && !result.firstChild) fill(result, problem(error), el("p", {}, "Retrying every 2 seconds."));
+    }
+  });
 }
 
-function screen(index, all, status, look) {
-  const result = el("div", { "aria-live": "polite" });
-  const run = async (what, path, request) => {
+/** Runs methods that change the index: says what is done and what went wrong, and keeps the focus on the page. */
+function runner({ index, signal, head, result, look }) {
+  return async (what, path, request) => {
+    const before = document.activeElement;
     fill(result, el("p", {}, `${what} …`));
     try {
-      await post(`${of(index)}:${path}`, request);
+      await post(`${pathOf(index)}:${path}`, request);
+      fill(result, el("p", {}, `${what}: done`));
       announce(`${what}: done`);
-      await look();
+      document.dispatchEvent(new Event("indexchange"));
+      await look().then(() => fill(result), (error) => result.append(problem(error)));
     } catch (error) {
       fill(result, problem(error));
     }
+    if (!signal.aborted && (before.disabled || !before.isConnected)) focusOn(head);
   };
-  const activate = async (generation, force) => {
-    const question = `Searches are answered from generation ${generation} as soon as it is checked. Searches in flight end on the old one.`;
-    if (await confirmed(`Activate generation ${generation}?`, question, "Activate")) run(`Activating generation ${generation}`, "activate", { generation, force });
-  };
-  const rebuild = status.rebuild ?? {};
-  const isRunning = ["STATE_RUNNING", "STATE_GATING"].includes(rebuild.state);
-  return [
-    el("div", { class: "row" },
-      el("button", { type: "button", class: "primary", disabled: isRunning, onclick: () => run("Starting a rebuild", "rebuild", {}) }, "Rebuild"),
-      el("button", { type: "button", disabled: !isRunning, onclick: () => run("Cancelling the rebuild", "cancelRebuild", {}) }, "Cancel the rebuild"),
-      el("button", { type: "button", onclick: look }, "Refresh"),
-      el("span", {}, `Rebuild: ${word(rebuild.state, "STATE_") || "idle"}${rebuild.phase ? `, ${rebuild.phase} ${Math.round((rebuild.progress ?? 0) * 100)} %` : ""}`)),
-    result,
-    all.length > 1 ? compare(all, status) : null,
-    ...all.toReversed().map((generation) => card(generation, activate)),
-  ];
 }
 
-function card(of, activate) {
+/** The buttons of rebuilds, and how far one is. */
+function rebuildBar(signal, run, refresh) {
+  let rebuild = {};
+  const start = button("Rebuild", async () => {
+    const text = "A generation is built from the one that serves and the writes since. It takes CPU time and memory until it is done.";
+    const question = { title: "Build the next generation?", text, action: "Rebuild", isSafe: true };
+    if (await confirmed(signal, question)) await run("Starting a rebuild", "rebuild", {});
+  }, { class: "primary" });
+  const stop = button("Cancel the rebuild", async () => {
+    const text = "What is built so far is thrown away. The generation that serves stays.";
+    const question = { title: "Cancel the rebuild?", text, action: "Cancel the rebuild" };
+    if (await confirmed(signal, question)) await run("Cancelling the rebuild", "cancelRebuild", {});
+  });
+  const state = el("span");
+  const trouble = el("p", { class: "bad" });
+  return {
+    element: el("div", {}, el("div", { class: "row" }, start, stop, button("Refresh", refresh), state), trouble),
+    isRunning: () => isRunning(rebuild),
+    set: (now) => {
+      const [before, said] = [rebuild, now.phase || word(now.state, "STATE_")];
+      if (before.state && (now.state !== before.state || now.phase !== before.phase)) announce(`Rebuild: ${said}`);
+      rebuild = now;
+      start.disabled = isRunning(now);
+      stop.disabled = !isRunning(now);
+      const progress = now.phase ? `, ${now.phase} ${Math.round((now.progress ?? 0) * 100)} %` : "";
+      state.textContent = `Rebuild: ${word(now.state, "STATE_") || "idle"}${progress}`;
+      trouble.textContent = now.problem ?? "";
+    },
+  };
+}
+
+async function activate(generation, run, signal) {
+  const { generation: number, gate: report } = generation;
+  const force = isRefused(generation);
+  const question = `Searches are answered from generation ${number} as soon as it is checked. Searches in flight end on the old one.`;
+  const reasons = force ? ["The quality gate refused it:", ...report.problems ?? []] : [];
+  const title = force ? `Activate generation ${number} despite the gate?` : `Activate generation ${number}?`;
+  const asked = await confirmed(signal, { title, text: [...reasons, question], action: "Activate", isSafe: !force });
+  if (asked) await run(`Activating generation ${number}`, "activate", { generation: number, force });
+}
+
+function section(of) {
   const title = `Generation ${of.generation}${of.serves ? " (serves)" : ""}`;
-  if (of.problem) return el("section", {}, el("h2", {}, title), el("p", { class: "bad" }, of.problem));
-  const refused = of.gate && !of.gate.passed;
-  return el("section", { "aria-label": title },
-    el("h2", {}, title),
-    el("div", { class: "cards" },
-      el("div", { class: "card" }, facts([
-        ["Made current", of.reason ? `${date(of.createdAt)} by ${of.reason}` : `never; written ${date(of.createdAt)}`],
-        ["Videos", count(of.vectors)], ["Embeddings", `${of.dim} × ${word(of.dtype, "DTYPE_")}, ${word(of.metric, "METRIC_")}, codes ${of.codes}`],
-        ["Graph", `${of.builder}, m ${of.m}, ef_construction ${of.efConstruction}`], ["File", bytes(of.bytes)],
-        ["Build", time(of.buildTime)], ["Model", of.embeddingModel], ["Writes up to", count(of.logSequence)],
-      ]),
-      (of.phases ?? []).length ? el("details", {}, el("summary", {}, "Phases of the build"),
-        table("Phases", ["Phase", "Time"], of.phases.map((phase) => [phase.name, time(phase.time)]))) : null),
-      el("div", { class: "card" }, el("h3", {}, "Quality gate"), gate(of.gate)),
-      el("div", { class: "card" }, el("h3", {}, "Calibration"), curves(of.curves ?? []))),
-    of.serves ? null : el("div", { class: "row" },
-      el("button", { type: "button", onclick: () => activate(of.generation, false) }, `Activate ${of.generation}`),
-      refused ? el("button", { type: "button", class: "danger", onclick: () => activate(of.generation, true) }, "Activate in spite of the gate") : null));
+  const label = isRefused(of) ? `Activate ${of.generation} despite the gate` : `Activate ${of.generation}`;
+  const properties = { type: "button", class: isRefused(of) ? "danger" : undefined, "data-generation": of.generation };
+  const content = of.problem
+    ? [el("p", { class: "bad" }, of.problem)]
+    : [
+      of.serves ? null : el("div", { class: "row" }, el("button", properties, label)),
+      el("div", { class: "cards three" },
+        el("div", { class: "card" }, el("h3", {}, "Build"), build(of)),
+        el("div", { class: "card" }, el("h3", {}, "Quality gate"), gate(of.gate)),
+        el("div", { class: "card" }, el("h3", {}, "Calibration"), curves(of.curves ?? []))),
+    ];
+  return el("section", { "aria-label": title, "data-key": of.generation }, el("h2", {}, title), content);
+}
+
+/** When it was published, which is not the same as that it could serve. */
+function published(of) {
+  if (!of.reason) return `never; written ${date(of.createdAt)}`;
+  return `${date(of.createdAt)} by ${of.reason}${isRefused(of) && !of.serves ? "; refused by the gate" : ""}`;
+}
+
+function build(of) {
+  const phases = (of.phases ?? []).map((phase) => [phase.name, time(phase.time)]);
+  return [
+    facts([
+      ["Published", published(of)], ["Videos", count(of.vectors)],
+      ["Embeddings", `${of.dim} × ${word(of.dtype, "DTYPE_")}, ${word(of.metric, "METRIC_")}, codes ${of.codes}`],
+      ["Graph", `${of.builder}, m ${of.m}, ef_construction ${of.efConstruction}`], ["File", bytes(of.bytes)],
+      ["Build", time(of.buildTime)], ["Model", of.embeddingModel], ["Writes up to", count(of.logSequence)],
+    ]),
+    phases.length ? el("details", {}, el("summary", {}, "Phases of the build"), table("Phases", ["Phase", "Time"], phases)) : null,
+  ];
 }
 
 function gate(report) {
   if (!report) return el("p", { class: "faint" }, "It was not measured.");
-  return el("div", {},
+  // Zeros are left out of answers, but not where nothing was measured.
+  const ofBoth = (value) => (report.queries && report.current && report.current !== "0" ? share(value ?? 0) : "");
+  return [
     el("p", { class: report.passed ? "good" : "bad" }, report.passed ? "Passed" : "Refused"),
     (report.problems ?? []).map((text) => el("p", { class: "bad" }, text)),
     facts([
       ["Measured", date(report.createdAt)], ["With", report.queries ? `${report.queries} ${report.source}` : report.source],
-      [`Recall@${report.k ?? 0}`, report.queries ? share(report.recall) : ""], ["Recall before", share(report.currentRecall)],
-      ["Overlap", share(report.overlap)], ["p99", time(report.p99)], ["p99 before", time(report.currentP99)],
-    ]));
-}
-
-function curves(all) {
-  if (!all.length) return el("p", { class: "faint" }, "It is not calibrated.");
-  const drawn = all.map((curve) => ({ name: `k ${curve.k}`, points: (curve.points ?? []).map((point) => [point.efSearch, point.recall ?? 0]) }));
-  const rows = all.map((curve) => {
-    const best = (curve.points ?? []).at(-1) ?? {};
-    return [curve.k, share(best.recall), best.efSearch ?? 0];
-  });
-  return el("div", {}, lines("Recall against effort", "ef_search", "recall", drawn.slice(0, 4)),
-    table("Best recall by k", ["k", "Recall", "ef_search"], rows));
-}
-
-function compare(all, status) {
-  const sound = all.filter((of) => !of.problem);
-  const options = (chosen) => sound.map((of) => el("option", { value: of.generation, selected: of.generation === chosen }, of.generation));
-  const serving = sound.find((of) => of.serves) ?? sound.at(-1);
-  const other = sound.findLast((of) => of !== serving) ?? serving;
-  const one = el("select", {}, options(serving?.generation));
-  const two = el("select", {}, options(other?.generation));
-  const result = el("div", { "aria-live": "polite" });
-  const draw = () => {
-    const pair = [one.value, two.value].map((number) => sound.find((of) => of.generation === number));
-    if (pair.includes(undefined)) return;
-    const row = (name, read) => [name, ...pair.map((of) => read(of) ?? "")];
-    const at100 = (of) => (of.curves ?? []).find((curve) => curve.k === 100) ?? (of.curves ?? [])[0];
-    const drawn = pair.flatMap((of) => {
-      const curve = at100(of);
-      return curve ? [{ name: `generation ${of.generation}`, points: (curve.points ?? []).map((point) => [point.efSearch, point.recall ?? 0]) }] : [];
-    });
-    const shadow = status.shadow;
-    const isOfPair = shadow && pair.some((of) => of.generation === shadow.candidate?.generation);
-    fill(result,
-      table("Two generations", ["", ...pair.map((of) => `Generation ${of.generation}`)], [
-        row("Videos", (of) => count(of.vectors)), row("File", (of) => bytes(of.bytes)), row("Build", (of) => time(of.buildTime)),
-        row("Gate: recall", (of) => share(of.gate?.recall)), row("Gate: p99", (of) => time(of.gate?.p99)),
-        row("Gate: overlap with the one before", (of) => share(of.gate?.overlap)),
-      ]),
-      drawn.length ? lines("Recall of both against effort", "ef_search", "recall", drawn) : null,
-      isOfPair ? table("Live searches repeated on the candidate", ["k", "Overlap", "Score gap", "Recall", "Candidate", "p99", "Candidate"],
-        (shadow.comparisons ?? []).map((of) => [of.k ?? 0, share(of.overlap), share(of.scoreGap ?? 0), share(of.recall), share(of.candidateRecall), time(of.p99), time(of.candidateP99)])) : null);
-  };
-  one.addEventListener("change", draw);
-  two.addEventListener("change", draw);
-  draw();
-  return el("details", { class: "card" }, el("summary", {}, "Compare two"),
-    el("div", { class: "row" }, el("label", {}, "First", one), el("label", {}, "Second", two)), result);
+      [`Recall@${report.k ?? 0}`, report.queries ? share(report.recall ?? 0) : ""], ["Recall before", ofBoth(report.currentRecall)],
+      ["Overlap", ofBoth(report.overlap)], ["p99", time(report.p99)], ["p99 before", time(report.currentP99)],
+    ]),
+  ];
 }

@@ -1,29 +1,36 @@
 // The state of every index, and its last hour.
 
-import { get, of, text } from "./api.js";
-import { sparkline } from "./charts.js";
+import { get, health, pathOf } from "./api.js";
 import { el, facts, fill, problem, table } from "./dom.js";
-import { bytes, count, date, seconds, share, time, word } from "./format.js";
+import { bytes, count, date, share, word } from "./format.js";
+import { lastHour } from "./history.js";
+import { patch } from "./patch.js";
+import { repeat } from "./repeat.js";
 
-/** Milliseconds between two looks, while the page is visible. */
+/** Milliseconds between two looks. */
 const PAUSE = 5000;
 
 export async function show(root, _index, signal) {
   const body = el("div");
-  root.append(el("h1", {}, "Overview"), body);
+  const trouble = el("div");
+  root.append(el("h1", {}, "Overview"), trouble, body);
   const look = async () => {
-    const status = await get("/v1/indexes");
-    const health = await text("/healthz").catch(() => "");
-    const histories = await Promise.all((status.indexes ?? []).map((index) =>
-      get(`${of(index.name)}/history`).catch((error) => ({ error }))));
+    const [status, words] = await Promise.all([get("/v1/indexes", signal), health(signal)]);
+    const indexes = status.indexes ?? [];
+    const histories = await Promise.all(indexes.map((index) => get(`${pathOf(index)}/history`, signal).catch((error) => ({ error }))));
     if (signal.aborted) return;
-    fill(body, server(status), (status.indexes ?? []).map((index, at) => card(index, histories[at], health)));
+    patch(body, el("div", {}, server(status), indexes.map((index, at) => section(index, histories[at], words.get(index.name)))));
   };
   await look();
-  const timer = setInterval(() => {
-    if (!document.hidden) look().catch((error) => fill(body, problem(error)));
-  }, PAUSE);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  repeat(signal, PAUSE, async () => {
+    try {
+      await look();
+      fill(trouble);
+    } catch (error) {
+      if (signal.aborted || trouble.firstChild) return;
+      fill(trouble, problem(error), el("p", {}, "Retrying every 5 seconds. These numbers may be old."));
+    }
+  });
 }
 
 function server(status) {
@@ -34,45 +41,70 @@ function server(status) {
   ]);
 }
 
-function card(index, history, health) {
-  const line = health.split("\n").find((text) => text.startsWith(`${index.name}: `)) ?? "";
-  const isServing = index.serving === true;
-  return el("section", { "aria-label": index.name },
+function section(index, history, state) {
+  return el("section", { "aria-label": index.name, "data-key": index.name },
     el("h2", {}, index.name),
     index.refused ? el("p", { class: "note bad" }, index.refused) : null,
-    el("div", { class: "cards" },
-      el("div", { class: "card" }, el("h3", {}, "Serves"),
-        el("p", { class: `number ${isServing ? "good" : "bad"}` }, isServing ? "Yes" : "No"),
-        el("p", {}, line.slice(index.name.length + 2)),
-        facts([
-          ["Generation", index.generation], ["Videos", count(index.vectors)],
-          ["Embeddings", `${index.dim ?? 0} × ${word(index.dtype, "DTYPE_")}, ${word(index.metric, "METRIC_")}`],
-          ["Model", index.embeddingModel],
-        ])),
-      el("div", { class: "card" }, el("h3", {}, "Writes"),
-        el("p", { class: index.writable ? "good" : "bad" }, index.writable ? "Accepted" : `Not accepted: ${index.readOnlyReason ?? ""}`),
-        facts([
-          ["Sequence", count(index.sequence)], ["In the delta", count(index.deltaVectors)], ["Deleted", count(index.deleted)],
-          ["Taken down", count(index.takedowns)], ["Log", `${bytes(index.logBytes)}, ${count(index.logEntries)} entries`],
-        ])),
-      el("div", { class: "card" }, el("h3", {}, "Memory"),
-        facts([["File", bytes(index.bytes)], ["Copy in memory", bytes(index.residentBytes)], ["Searched", word(index.memory, "MEMORY_MODE_")]]),
-        sections(index.sections ?? [])),
-      el("div", { class: "card" }, el("h3", {}, "Recall of recent answers"), recall(index.recall ?? [])),
-      el("div", { class: "card" }, el("h3", {}, "Rebuild"), rebuild(index.rebuild ?? {}), shadow(index.shadow)),
-      lastHour(history)));
+    el("div", { class: "cards state" },
+      card("Serves", serves(index, state)), card("Videos", videos(index)), card("Writes", writes(index)),
+      card("Memory", memory(index)), card("Recall of recent answers", recall(index.recall ?? [])),
+      card("Rebuild", [rebuild(index.rebuild ?? {}), shadow(index.shadow)]),
+      el("div", { class: "card wide", "data-key": "history" }, lastHour(history))));
 }
 
-function sections(all) {
-  if (!all.length) return null;
-  return el("details", {}, el("summary", {}, "Size by section"),
-    table("Size by section", ["Section", "Size"], all.map((section) => [section.name, bytes(section.bytes)])));
+const card = (title, content) => el("div", { class: "card", "data-key": title }, el("h3", {}, title), content);
+
+function serves(index, state) {
+  const isServing = index.serving === true;
+  return [
+    el("p", { class: `number ${isServing ? "good" : "bad"}` }, isServing ? "Yes" : "No"),
+    state && state !== "serving" ? el("p", {}, state) : null,
+    facts([
+      ["Generation", index.generation],
+      ["Embeddings", `${index.dim ?? 0} × ${word(index.dtype, "DTYPE_")}, ${word(index.metric, "METRIC_")}`],
+      ["Model", index.embeddingModel],
+    ]),
+  ];
+}
+
+/** A replaced video is in the delta, and its row of the generation is one of those that are deleted. */
+function videos(index) {
+  const [built, gone, delta] = [index.vectors, index.deleted, index.deltaVectors].map((number) => BigInt(number ?? 0));
+  return [
+    el("p", { class: "number" }, count(built - gone + delta)),
+    facts([
+      ["Built", count(built)], ["In the delta", count(delta)], ["Replaced or deleted", count(gone)],
+      ["Taken down", count(index.takedowns)],
+    ]),
+  ];
+}
+
+function writes(index) {
+  return [
+    el("p", { class: index.writable ? "good" : "bad" }, index.writable ? "Accepted" : `Not accepted: ${index.readOnlyReason ?? ""}`),
+    facts([
+      ["Sequence", count(index.sequence)], ["Log", `${bytes(index.logBytes)}, ${count(index.logEntries)} entries`],
+      ["Parked", index.parkedEntries ? count(index.parkedEntries) : ""],
+    ]),
+  ];
+}
+
+function memory(index) {
+  const rows = (index.sections ?? []).map((part) => [part.name, bytes(part.bytes)]);
+  return [
+    facts([["File", bytes(index.bytes)], ["Copy in memory", bytes(index.residentBytes)],
+      ["Searched", word(index.memory, "MEMORY_MODE_")]]),
+    rows.length ? el("details", {}, el("summary", {}, "Size by section"), table("Size by section", ["Section", "Size"], rows)) : null,
+  ];
 }
 
 function recall(all) {
   if (!all.length) return el("p", { class: "faint" }, "No answer was compared with an exact one yet.");
-  const rows = all.map((of) => [of.k ? `up to ${of.k}` : "any", share(of.recall), share(of.target), of.answers ?? 0]);
-  return table("Recall by k", ["k", "Recall", "Target", "Answers"], rows);
+  const rows = all.map((of) => {
+    const targeted = of.target === undefined ? "" : share(of.targetedRecall ?? 0);
+    return [of.k ? `up to ${of.k}` : "above 1000", share(of.recall ?? 0), of.answers ?? 0, targeted, share(of.target)];
+  });
+  return table("Recall by k", ["k", "Recall", "Answers", "With a target", "Target"], rows);
 }
 
 function rebuild(state) {
@@ -84,24 +116,4 @@ function rebuild(state) {
 
 function shadow(report) {
   return report ? el("p", {}, `Shadow: ${count(report.compared)} searches compared, ${count(report.skipped)} left out`) : null;
-}
-
-function lastHour(history) {
-  if (history.error) return el("div", { class: "card" }, el("h3", {}, "Last hour"), problem(history.error));
-  const points = history.points ?? [];
-  const last = points.at(-1);
-  const row = (name, read, format) => {
-    const values = points.map(read);
-    const now = last === undefined ? undefined : read(last);
-    return el("div", {}, el("p", {}, el("span", { class: "faint" }, `${name} `), el("strong", {}, now === undefined ? "–" : format(now))),
-      sparkline(name, values, format));
-  };
-  const rate = (value) => `${value.toFixed(value < 10 ? 1 : 0)}/s`;
-  const millis = (value) => time(`${value}s`);
-  return el("div", { class: "card wide" }, el("h3", {}, "Last hour"), el("div", { class: "small" },
-    row("Searches", (point) => point.searchesPerSecond ?? 0, rate),
-    row("p50", (point) => seconds(point.p50), millis), row("p99", (point) => seconds(point.p99), millis),
-    row("In flight", (point) => point.inFlight ?? 0, String),
-    row("Refused", (point) => point.refusedPerSecond ?? 0, rate), row("Failed", (point) => point.failedPerSecond ?? 0, rate),
-    row("Recall", (point) => point.recall, share), row("Process memory", (point) => Number(point.residentMemoryBytes ?? 0), bytes)));
 }

@@ -1,143 +1,146 @@
 // Searches as a user would: query, rules, candidates, and why a video is not among them.
 
-import { get, of, post } from "./api.js";
-import { completes, pointAt } from "./complete.js";
-import { curl, grpcurl, python } from "./copy.js";
-import { announce, el, facts, field, fill, problem } from "./dom.js";
-import { id, time, value, word } from "./format.js";
-import { request } from "./request.js";
+import { has, keep, read } from "./address.js";
+import { latest, pathOf, post } from "./api.js";
+import { announce, el, fill, focusOn, problem } from "./dom.js";
+import { searchForm, USERS } from "./form.js";
+import { remember } from "./last.js";
+import { clear, lineOf, mark, Mistake, pointAt } from "./mistakes.js";
+import { controlOf, request } from "./request.js";
+import { results } from "./results.js";
 
-const TEMPLATE = "shortlist-thumbnail";
-/** The last candidates, which the map draws. */
-export const last = { query: undefined, candidates: [] };
+/** Milliseconds without typing after which the address has the form. */
+const PAUSE = 300;
 
-export async function show(root, index) {
-  const status = (await get(of(index))).indexes?.[0] ?? {};
-  const users = await post(`${of(index)}/users:sample`, { count: 20 }).catch((error) => ({ error, source: error.message }));
-  const text = (properties) => el("input", { type: "text", ...properties });
-  const number = (properties) => el("input", { type: "number", ...properties });
-  const area = (rows) => el("textarea", { rows, spellcheck: false });
-  const select = (...options) => el("select", {}, options.map(([name, label]) => el("option", { value: name }, label)));
-  const controls = {
-    source: select(["user", "A sample user"], ["video", "A video: more like this"], ["vector", "A vector"], ["interests", "Several interests"]),
-    user: el("select", {}, (users.users ?? []).map((_, at) => el("option", { value: at }, `User ${at + 1}`))),
-    video: text({ placeholder: "ids" }), vector: area(3), interests: area(4),
-    k: number({ value: "20", min: "1" }), effort: select(["", "Default"], ["ef", "ef_search"], ["recall", "Target recall"], ["exact", "Exact"]),
-    efSearch: number({ value: "200", min: "1" }), targetRecall: number({ value: "0.95", min: "0", max: "1", step: "any" }),
-    filter: area(2), exclude: text({ placeholder: "ids" }), caps: text({ placeholder: "creator=2" }),
-    fresh: text({ placeholder: "7 5" }), maxSimilarity: number({ min: "0", max: "1", step: "any" }), lambda: number({ min: "0", max: "1", step: "any" }),
-    threshold: number({ step: "any" }), terms: area(2), reserve: area(2), offset: number({ value: "0", min: "0" }), model: text({}),
-    thumbnail: text({ placeholder: "https://…/{video_id}.jpg" }),
+export async function show(root, index, signal) {
+  const form = searchForm(index, signal);
+  const result = el("div");
+  const address = inAddress(form, signal);
+  const exclude = async (id) => {
+    form.exclude(id);
+    await submit();
+    const head = result.querySelector("h2");
+    if (head) focusOn(head);
   };
-  controls.thumbnail.value = localStorage.getItem(TEMPLATE) ?? "";
-  const parts = {
-    user: field(`Users: ${users.source ?? ""}`, controls.user), video: field("Ids of videos", controls.video),
-    vector: field(`${status.dim ?? ""} numbers`, controls.vector, { class: "grow" }), interests: field("One vector per line", controls.interests, { class: "grow" }),
-    ef: field("ef_search", controls.efSearch), recall: field("Target recall", controls.targetRecall),
+  tellOfPictures(form.controls.thumbnail, signal);
+  const ready = sampleUsers(index, signal).then(form.offer);
+  const search = searcher({ index, signal, form, ready, result, exclude });
+  const submit = () => {
+    address.step();
+    return search();
   };
-  const result = el("div", { "aria-live": "polite" });
-  const form = el("form", {},
-    el("fieldset", {}, el("legend", {}, "Query"), el("div", { class: "row" }, field("From", controls.source), parts.user, parts.video, parts.vector, parts.interests)),
-    el("fieldset", {}, el("legend", {}, "Rules"),
-      field("Filter, such as region = \"US\"", controls.filter, { class: "grow" }), completes(controls.filter, index, status.attributes ?? []),
-      el("div", { class: "row" },
-        field("Exclude", controls.exclude), field("Caps", controls.caps), field("Fresh: days, places", controls.fresh),
-        field("Most similarity", controls.maxSimilarity), field("Lambda (MMR)", controls.lambda), field("Least score", controls.threshold)),
-      el("details", {}, el("summary", {}, "More"),
-        el("div", { class: "row" }, field("Score terms, one per line: 0.1*log1p(views)", controls.terms, { class: "grow" }), field("Reserve, one per line: 5:views < 100", controls.reserve, { class: "grow" }), field("Offset", controls.offset),
-          field("Embedding model", controls.model), field("Thumbnails", controls.thumbnail)))),
-    el("div", { class: "row" }, field("k", controls.k), field("Effort", controls.effort), parts.ef, parts.recall, el("button", { class: "primary" }, "Search")));
-  const settle = () => {
-    for (const name of ["user", "video", "vector", "interests"]) parts[name].hidden = controls.source.value !== name;
-    for (const name of ["ef", "recall"]) parts[name].hidden = controls.effort.value !== name;
-  };
-  form.addEventListener("change", settle);
-  settle();
-  form.addEventListener("submit", async (event) => {
+  form.element.addEventListener("submit", (event) => {
     event.preventDefault();
-    localStorage.setItem(TEMPLATE, controls.thumbnail.value);
-    const values = Object.fromEntries(Object.entries(controls).map(([name, control]) => [name, control.value]));
-    values.user = users.users?.[Number(values.user)];
+    submit();
+  });
+  root.append(el("h1", {}, "Try it"), form.element, result);
+  const { values } = read();
+  form.take(values);
+  await ready;
+  if (values.has("run") && has(Object.fromEntries(values))) await search();
+}
+
+/** Keeps the form in the address while it is filled in. `step` is for a search: Back leads to the one before. */
+function inAddress(form, signal) {
+  let timer;
+  const keepForm = () => {
+    clearTimeout(timer);
+    form.keepLong();
+    const values = form.inAddress();
+    // A search that ran stays in the history.
+    if (!signal.aborted && !has({ ...values, run: "1" })) keep(values, isSearched());
+  };
+  form.element.addEventListener("change", keepForm);
+  form.element.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(keepForm, PAUSE);
+  });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return {
+    step: () => {
+      clearTimeout(timer);
+      form.keepLong();
+      keep({ ...form.inAddress(), run: "1" }, isSearched());
+    },
+  };
+}
+
+/** Searches for what the form has, and shows the answer. The answer to an earlier search is not shown. */
+function searcher({ index, signal, form, ready, result, exclude }) {
+  const next = latest(signal);
+  const search = async () => {
+    const now = next();
+    clear(form.element);
     try {
-      if (values.source === "user" && !values.user) throw new Error("There is no sample user. Choose another query.");
-      const sent = request(values, status.dim);
-      const texts = { scoreTerms: controls.terms.value.split("\n").filter((line) => line.trim()) };
+      if (form.controls.source.value === "user") await ready;
+      const values = form.values();
+      const sent = request(values, index);
+      const template = templateOf(values.thumbnail);
       fill(result, el("p", {}, "Searching …"));
-      const answer = await post(`${of(index)}:search`, sent);
-      last.query = sent.vector?.values;
-      last.candidates = (answer.candidates ?? []).map(id);
-      fill(result, found(index, sent, texts, answer, controls.thumbnail.value));
+      const answer = await post(`${pathOf(index)}:search`, sent, now);
+      remember(index, sent, answer);
+      fill(result, results({ index, signal, sent, answer, template, texts: texts(values), form: form.inAddress(), exclude }));
       announce(`${answer.candidates?.length ?? 0} candidates`);
     } catch (error) {
-      fill(result, problem(error));
-      if (error.fields?.some((of) => of.field === "filter_text") || /line \d+, column/.test(error.message)) pointAt(controls.filter, error.message);
-    }
-  });
-  root.append(el("h1", {}, "Try it"), form, result);
-}
-
-function found(index, sent, texts, answer, template) {
-  const of = answer.completeness ?? {};
-  const stats = answer.stats ?? {};
-  const reason = word(of.reason, "REASON_");
-  return [
-    el("h2", {}, `${answer.candidates?.length ?? 0} candidates`),
-    facts([
-      ["Complete", reason === "complete" ? "yes" : `no: ${reason}`], ["Plan", word(stats.plan, "PLAN_")], ["ef_search", stats.efSearch],
-      ["Videos scored", stats.distances], ["Time", time(stats.elapsed)], ["Generation", answer.generation], ["Index", answer.index],
-    ]),
-    el("div", { class: "row" }, copies(index, sent, texts), why(index, sent)),
-    el("div", { class: "cards" }, (answer.candidates ?? []).map((candidate, at) => card(candidate, at, template))),
-  ];
-}
-
-function card(candidate, at, template) {
-  const attributes = candidate.attributes ?? {};
-  const shown = Object.entries(attributes).filter(([name]) => name !== "title").sort().map(([name, of]) => [name, value(of)]);
-  const url = template.replaceAll(/\{(\w+)\}/g, (_, name) => encodeURIComponent(name === "video_id" ? id(candidate) : attributes[name] ? value(attributes[name]) : ""));
-  const image = /^https:\/\//.test(url) ? el("img", { src: url, alt: "", loading: "lazy" }) : null;
-  return el("article", { class: "card" }, image,
-    el("h3", {}, `${at + 1}. ${attributes.title ? value(attributes.title) : id(candidate)}`),
-    el("p", {}, `Score ${(candidate.score ?? 0).toFixed(4)} · `, el("a", { href: `#/catalogue?id=${encodeURIComponent(id(candidate))}` }, id(candidate))),
-    facts([
-      ["of score terms", (candidate.terms ?? []).map((term) => term.toFixed(4)).join(", ")],
-      ["holds a place of", (candidate.reserved ?? []).map((at) => `reserve ${at + 1}`).join(", ")], ...shown,
-    ]));
-}
-
-function copies(index, sent, texts) {
-  const shown = el("pre", { tabindex: "0" });
-  const show = (name, text) => el("button", { type: "button", onclick: async () => {
-    shown.textContent = text;
-    await navigator.clipboard?.writeText(text).then(() => announce(`Copied as ${name}`), () => {});
-  } }, name);
-  return el("details", { class: "grow" }, el("summary", {}, "Copy the request"),
-    el("div", { class: "row" }, show("curl", curl(index, sent)), show("grpcurl", grpcurl(index, sent)), show("Python", python(index, sent, texts))), shown);
-}
-
-function why(index, sent) {
-  const input = el("input", { type: "text" });
-  const result = el("div", { "aria-live": "polite" });
-  const ask = async () => {
-    const text = input.value.trim();
-    try {
-      const video = /^\d+$/.test(text) ? { videoId: text } : { textId: text };
-      const { returnStats, ...search } = sent;
-      fill(result, explained(await post(`${of(index)}:explain`, { request: search, ...video })));
-    } catch (error) {
-      fill(result, problem(error));
+      if (now.aborted) return;
+      fill(result, complain(form.controls, error) ? el("p", {}, "Nothing was searched.") : problem(error, search));
     }
   };
-  return el("details", { class: "grow" }, el("summary", {}, "Why not this video?"),
-    el("div", { class: "row" }, field("Id of a video", input), el("button", { type: "button", onclick: ask }, "Explain")), result);
+  return search;
 }
 
-function explained(of) {
-  const said = of.found ? `It is candidate ${of.rank}.`
-    : of.reason ? `It is left out: ${of.reason}.`
-      : of.lost && of.lost !== "LOSS_UNSPECIFIED" ? `The search loses it: ${word(of.lost, "LOSS_")}.` : "It scores too low.";
-  return [el("p", {}, said), facts([
-    ["Exact score", (of.exactScore ?? 0).toFixed(4)], ["Rank among all that pass the rules", of.exactRank], ["Rule", word(of.removedBy, "RULE_").replace("unspecified", "")],
-    ["At", of.removedAt], ["In the exact answer", of.inExactAnswer ? "yes" : "no"],
-  ])];
+/** Whether the address is that of a search that ran, and not of a form that is being filled in. */
+const isSearched = () => read().values.has("run");
+
+/** Users to search for. A key or a server may have none; `reason` says why. */
+async function sampleUsers(index, signal) {
+  try {
+    return await post(`${pathOf(index)}/users:sample`, { count: USERS }, signal);
+  } catch (error) {
+    if (error.isAway || signal.aborted) throw error;
+    const isOfAdmin = error.http === 403 || error.http === 404;
+    return { reason: isOfAdmin ? "Sample users need the role admin and the administration address." : error.message };
+  }
+}
+
+const texts = ({ terms, reserve }) => {
+  const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return { scoreTerms: lines(terms), reserve: lines(reserve) };
+};
+
+/** The template of thumbnails, which this page may load over https:// only; or an attribute that has the template. */
+function templateOf(text) {
+  if (text.trim() && !/^(https:\/\/|\{\w+\}$)/.test(text.trim())) {
+    throw new Mistake(`Expected an address that begins with https://, or {attribute}, found ${text.trim()}.`, "thumbnail");
+  }
+  return text.trim();
+}
+
+/** A browser loads pictures from the origins only that a setting of the server allows. */
+function tellOfPictures(control, signal) {
+  document.addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => {
+    if (effectiveDirective !== "img-src" || control.hasAttribute("aria-invalid")) return;
+    mark(control, `The setting web_page_images does not allow pictures from ${new URL(blockedURI).origin}.`);
+  }, { signal });
+}
+
+/** Shows a mistake at its control, with the caret at its place. Returns whether it is of any. */
+function complain(controls, error) {
+  const found = error instanceof Mistake
+    ? [{ control: error.control, text: error.message }]
+    : (error.fields ?? []).map(({ field, description }) => ({ ...controlOf(field), text: description }));
+  const wrong = found.filter(({ control }) => control in controls && !controls[control].closest("label").hidden);
+  for (const { control, text } of wrong) mark(controls[control], text);
+  if (wrong.length) point(controls[wrong[0].control], wrong[0]);
+  return wrong.length > 0;
+}
+
+function point(area, { control, item, text }) {
+  const isList = (control === "reserve" || control === "terms") && item !== undefined;
+  if (control !== "filter" && !isList) {
+    area.focus();
+    return;
+  }
+  const [start, end] = isList ? lineOf(area.value, item) : [0, area.value.length];
+  pointAt(area, text, control === "reserve" ? area.value.indexOf(":", start) + 1 : start, end);
 }
