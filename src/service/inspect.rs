@@ -72,10 +72,13 @@ pub(crate) fn changes(
             check_served(shell, &index)?;
         }
         let most = limit(*wanted, 20, 200).map_err(|problem| invalid("limit", problem))?;
+        // All indexes of an alias.
+        let targets = aliases.targets(name, &*shell.indexes);
+        let is_named = |of: &str| name.is_empty() || targets.iter().any(|target| target.index == of);
         let is_of_index = |of: &str| match of {
-            // That of an alias, which is of several indexes.
+            // That of an alias itself, which is of several indexes.
             "" => name.is_empty() && caller.rights.include(""),
-            of => (name.is_empty() || of == index) && may_list(&caller, &aliases, of),
+            of => is_named(of) && may_list(&caller, &aliases, of),
         };
         let is_listed = |change: &ChangeRecord| {
             is_of_index(&change.index) && video_id.is_none_or(|video| change.video_ids.contains(&video))

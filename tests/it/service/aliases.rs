@@ -349,6 +349,11 @@ async fn check_writes(channel: Channel, checks_first: bool) {
     let written = catalog.takedown(takedown).await.unwrap().into_inner();
     assert_eq!((written.written, written.indexes.len()), (1, 2));
     assert_eq!(states(&mut catalog, 1).await, [(State::TakenDown, None); 2]);
+    let of_video = ListChangesRequest { index: "videos".into(), limit: 0, video_id: Some(1) };
+    let changes = admin.list_changes(of_video).await.unwrap().into_inner().changes;
+    let mut of: Vec<_> = changes.iter().map(|of| (of.method.as_str(), of.index.as_str())).collect();
+    of.sort_unstable();
+    assert_eq!(of, [("Takedown", "v41"), ("Takedown", "v42")]);
 
     // An index by its own name takes the embedding of its model, too.
     let by_name = UpsertRequest { index: "v42".into(), videos: vec![video(9, &both)], partial: false };
