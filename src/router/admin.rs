@@ -3,6 +3,7 @@
 //! What flows in: calls. What flows out: the state of each index, of all shards together. Generations are those of single shards, so
 //! they are activated and built where they are.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -284,7 +285,8 @@ fn merged(shards: Vec<OfShard>, has_shared_log: bool) -> IndexStatus {
     // Folders, generations to activate, rebuilds and reports are those of one server.
     whole.dir = String::new();
     whole.available_generations.clear();
-    (whole.rebuild, whole.gate) = (None, None);
+    (whole.rebuild, whole.gate, whole.shadow) = (None, None, None);
+    whole.sections.sort_by_key(|section| Reverse(section.bytes));
     whole.refused = shortened(problems.join("; "), MAX_PROBLEMS);
     // With one log, any shard takes all writes.
     whole.writable = read_only.is_empty() || has_shared_log && read_only.len() < count;
@@ -302,9 +304,18 @@ fn add(whole: &mut IndexStatus, other: &IndexStatus) {
         (&mut whole.deleted, other.deleted),
         (&mut whole.takedowns, other.takedowns),
         (&mut whole.parked_entries, other.parked_entries),
+        (&mut whole.resident_bytes, other.resident_bytes),
+        (&mut whole.log_bytes, other.log_bytes),
+        (&mut whole.log_entries, other.log_entries),
     ];
     for (sum, more) in sums {
         *sum = sum.saturating_add(more);
+    }
+    for section in &other.sections {
+        match whole.sections.iter_mut().find(|of| of.name == section.name) {
+            Some(of) => of.bytes = of.bytes.saturating_add(section.bytes),
+            None => whole.sections.push(section.clone()),
+        }
     }
     whole.generation = whole.generation.max(other.generation);
     whole.sequence = whole.sequence.min(other.sequence);
@@ -314,6 +325,7 @@ fn add(whole: &mut IndexStatus, other: &IndexStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::proto::{FileSection, Shadow};
 
     fn status(vectors: u64, sequence: u64) -> IndexStatus {
         IndexStatus {
@@ -336,6 +348,24 @@ mod tests {
         let whole = of(&[Ok(status(3, 9)), Ok(status(u64::MAX, 7))], false);
         assert_eq!((whole.vectors, whole.generation, whole.sequence), (u64::MAX, u64::MAX, 7));
         assert_eq!((whole.writable, whole.refused.as_str()), (true, ""));
+    }
+
+    #[test]
+    fn sizes_are_summed_and_reports_of_one_server_left_out() {
+        let section = |name: &str, bytes| FileSection { name: name.to_owned(), bytes };
+        let one = IndexStatus {
+            sections: vec![section("links", 7), section("codes", 3)],
+            resident_bytes: 5,
+            log_bytes: 6,
+            log_entries: 7,
+            shadow: Some(Shadow::default()),
+            ..status(1, 1)
+        };
+        let other = IndexStatus { sections: vec![section("codes", 5), section("words", 1)], ..one.clone() };
+        let whole = of(&[Ok(one), Ok(other)], false);
+        assert_eq!(whole.sections, [section("codes", 8), section("links", 7), section("words", 1)]);
+        assert_eq!((whole.resident_bytes, whole.log_bytes, whole.log_entries), (10, 12, 14));
+        assert_eq!(whole.shadow, None);
     }
 
     #[test]
