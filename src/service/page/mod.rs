@@ -118,7 +118,7 @@ mod tests {
                 "document.write",
                 "eval(",
                 "@import",
-                "url(",
+                " url(",
                 "javascript:",
             ];
             for word in words {
