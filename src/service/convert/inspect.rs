@@ -57,13 +57,15 @@ pub(crate) fn descriptions(
     indexes: Vec<proto::IndexStatus>,
     aliases: Vec<proto::Alias>,
 ) -> proto::ListIndexesResponse {
+    let attribute =
+        |proto::AttributeSchema { name, kind }: proto::AttributeSchema| proto::IndexAttribute { name, kind };
     let description = |index: proto::IndexStatus| proto::IndexDescription {
         name: index.name,
         dim: index.dim,
         metric: index.metric,
         embedding_model: index.embedding_model,
         has_text_ids: index.has_text_ids,
-        attributes: index.attributes,
+        attributes: index.attributes.into_iter().map(attribute).collect(),
     };
     proto::ListIndexesResponse { indexes: indexes.into_iter().map(description).collect(), aliases }
 }
